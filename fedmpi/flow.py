@@ -1,0 +1,248 @@
+"""What passes between rooms: a run's state, a client, its update, one crossing, and the protocols rooms meet by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Clients = NDArray[np.int64]  # indices of clients in their shard set
+Where = str | os.PathLike[str]
+
+
+class Refused(Exception):
+    """What a person asked for and cannot have; the message says why and what to do, and is all they see.
+
+    `code` is the exit status: 1 for what was found (a broken shard), 2 for what was asked (a job's field).
+    """
+
+    code = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie on the wire: `up` planes of `size` values each, then the sums.
+
+    `trained` is the slice of a plane that training changes; what lies behind it are floating buffers, which are
+    averaged but which clips, norms and optimisers leave alone.  `weights` names the weighting of each plane, then of
+    each sum: "examples", "uniform" or "none" (added as it is, never divided).
+    """
+
+    size: int
+    trained: slice
+    dtype: torch.dtype
+    up: int = 1
+    weights: tuple[str, ...] = ("examples",)
+    sums: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Values on the wire: the planes, Σw, Σ1, then the strategy's own sums."""
+        return self.up * self.size + 2 + len(self.sums)
+
+    def planes(self, wire: Tensor) -> Tensor:
+        """The planes of a wire `(..., width)` as a view `(..., up, size)`."""
+        return wire[..., : self.up * self.size].view(*wire.shape[:-1], self.up, self.size)
+
+    def tail(self, wire: Tensor) -> Tensor:
+        """The scalars of a wire `(..., width)` as a view `(..., 2 + sums)`: Σw, Σ1, then the strategy's."""
+        return wire[..., self.up * self.size :]
+
+
+HEADER = 8  # int64 words behind the planes: 64 bytes, so one Bcast carries both
+
+
+class State:
+    """The model as a round receives it: on every rank, what the last broadcast said.
+
+    One host buffer holds `[private | planes (down, size) | header]`; all but the private part (a personal head, which
+    stays home) travels.  `received` is the private part and the first plane, laid out like a model's values.  The
+    header lies behind the planes so that `received` is one contiguous piece.
+    """
+
+    def __init__(self, private: int, size: int, down: int, dtype: torch.dtype, pin: bool = False) -> None:
+        words = HEADER * 8 // dtype.itemsize
+        self.buffer = torch.zeros(private + down * size + words, dtype=dtype, pin_memory=pin)
+        self.travels = self.buffer[private:]
+        self.received = self.buffer[: private + size]  # the private part is each rank's own
+        self.planes = self.buffer[private : private + down * size].view(down, size)
+        self.header = self.buffer[private + down * size :].view(torch.int64).numpy()
+
+    @property
+    def round(self) -> int:
+        """The round under way, from 1; the model received is the one that the round before it made."""
+        return int(self.header[0])
+
+    @round.setter
+    def round(self, value: int) -> None:
+        self.header[0] = value
+
+    @property
+    def crossing(self) -> int:
+        """Which pass of the round this is, from 0: strategies that need two crossings count here."""
+        return int(self.header[1])
+
+    @property
+    def done(self) -> bool:
+        """The run is over: what was received is the final model."""
+        return bool(self.header[2])
+
+    @property
+    def code(self) -> int:
+        """The exit status that goes with `done`: 0 unless the run broke."""
+        return int(self.header[3])
+
+    def ended(self, code: int = 0) -> None:
+        """Mark the run as over: the next broadcast tells every rank."""
+        self.header[2], self.header[3] = 1, code
+
+
+@dataclass
+class Client:
+    """One client while a rank serves it: what a strategy's rules may see and change.
+
+    `values`, `grads` and `received` are slices of the flat vectors; `trained` ones hold what training changes alone.
+    """
+
+    index: int
+    examples: int
+    round: int
+    lr: float
+    values: Tensor  # (size,) what travels of the model being trained
+    received: Tensor  # (size,) the same slice as the round began
+    planes: Tensor  # (up, size) what the strategy writes its result into
+    gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
+    steps: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+def entropy(*numbers: int) -> list[int]:
+    """Numbers below 2^64 as 32-bit words, two each: what a key is made of, so that no two tuples make the same one."""
+    return [word for number in numbers for word in (number & 0xFFFFFFFF, number >> 32)]
+
+
+class Unfit(Exception):
+    """An update that must not enter the sum; `reason` is a key of REASONS, which every rank can send as a number."""
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(REASONS[reason])
+        self.reason = reason
+
+
+REASONS = {
+    1: "is not finite: its training diverged (a smaller local.lr or a local.clip helps)",
+    2: "is too large for the fixed-point stage (put clip before it, or give it fewer fraction bits)",
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One crossing of the updates: all that a stage may know."""
+
+    round: int
+    clients: Clients  # of the whole cohort, ascending
+    layout: Layout
+    attempt: int = 0
+    client: int | None = None  # whose update is being encoded; None when it is a sum
+    examples: int = 0  # that client's
+
+    def of(self, client: int, examples: int) -> Passage:
+        """The same crossing, for the update of one client with so many examples."""
+        return replace(self, client=client, examples=examples)
+
+    def norm(self, wire: Tensor) -> Tensor:
+        """L2 norm `(...,)` of what was trained in a wire `(..., width)`, over all its planes."""
+        norm: Tensor = torch.linalg.vector_norm(self.layout.planes(wire)[..., self.layout.trained], dim=(-2, -1))
+        return norm
+
+
+class Comm(Protocol):
+    """How ranks talk, as the other rooms see it: `me` is a birth id, 0 the server; buffers are host tensors.
+
+    Every method is collective over the communicator; a size of one needs no MPI.
+    """
+
+    me: int
+    size: int
+    library: str
+    place: Any
+
+    @property
+    def is_home(self) -> bool: ...
+
+    @property
+    def is_scribe(self) -> bool: ...
+
+    def broadcast(self, vector: Tensor) -> None:
+        """Home's `vector` on every rank, in place."""
+        ...
+
+    def reduce(self, *vectors: Tensor) -> None:
+        """The sum over ranks of each vector, in place at home; elsewhere a vector keeps what it held."""
+        ...
+
+    def fail(self, error: Refused) -> None:
+        """End every rank at once, from one that cannot come to the next collective; not collective, never returns."""
+        ...
+
+    def settle(self, error: Refused | None) -> None:
+        """Go on where no rank has an error; else every rank raises, and the lowest one with an error tells it."""
+        ...
+
+
+class Task(Protocol):
+    """What is asked of the model: how examples become inputs, what the loss is, which metrics there are."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        """How many outputs a built-in model has for it."""
+        ...
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the model takes, from stored columns `(N, ...)`: cast and scaled, on the device they are on."""
+        ...
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean loss over the batch, a scalar tensor."""
+        ...
+
+
+class Examples(Protocol):
+    """A shard set, as the other rooms see it."""
+
+    clients: int
+    examples: int
+    largest: int
+
+    def sizes(self, clients: Clients) -> NDArray[np.int64]: ...
+
+    def train(self, client: int) -> tuple[Tensor, Tensor]: ...
+
+    def heldout(self, client: int) -> tuple[Tensor, Tensor]: ...
+
+    def test(self) -> tuple[Tensor, Tensor]: ...
+
+
+class Strategy(Protocol):
+    """What is learned: a local rule and a server step, as the other rooms see it."""
+
+    learns: ClassVar[bool]
+    corrects: ClassVar[bool]
+
+    def prepare(self, client: Client) -> None: ...
+
+    def loss(self, task: Task, outputs: Tensor, y: Tensor, client: Client) -> Tensor: ...
+
+    def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None: ...
+
+    def result(self, client: Client) -> Mapping[str, Tensor | float]: ...
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None: ...

@@ -1,0 +1,139 @@
+"""torch.optim's element-wise optimisers over one flat vector, by name, for clients and for the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedmpi import job
+
+Kind = Callable[..., torch.optim.Optimizer]  # a class of torch.optim
+
+
+class Optimizer:
+    """One of torch's optimisers over a flat vector: `step(gradient)` changes `values` in place.
+
+    `plain` is SGD without momentum or decay, for which a caller may write its own line instead.
+    """
+
+    def __init__(self, kind: Kind, options: dict[str, Any], values: Tensor, lr: float) -> None:
+        self.plain = kind is torch.optim.SGD and not any(options.values())
+        self.values = nn.Parameter(values)
+        self.torch = kind([self.values], lr=lr, foreach=False, **options)
+
+    def step(self, gradient: Tensor) -> None:
+        self.values.grad = gradient
+        self.torch.step()
+
+    def restart(self, lr: float) -> None:
+        """Forget what was learnt of earlier steps: the next client begins afresh, at this learning rate."""
+        self.torch.state.clear()
+        self.torch.param_groups[0]["lr"] = lr
+
+    def state(self) -> dict[str, Tensor]:
+        """What must be kept for the next step to be the same."""
+        kept = self.torch.state.get(self.values, {})
+        return {name: torch.as_tensor(value) for name, value in kept.items() if value is not None}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, value in state.items():
+            self.torch.state[self.values][name] = value.clone()
+
+
+Maker = Callable[[Tensor, float], Optimizer]
+
+
+def _of(kind: Kind, **options: Any) -> Maker:
+    # Made once on nothing, so that a wrong value is refused when the job is read.
+    kind([nn.Parameter(torch.zeros(1))], lr=1.0, **options)
+    return lambda values, lr: Optimizer(kind, options, values, lr)
+
+
+def sgd(momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> Maker:
+    return _of(torch.optim.SGD, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def adam(
+    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False
+) -> Maker:
+    return _of(torch.optim.Adam, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+
+
+def adamw(
+    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01, amsgrad: bool = False
+) -> Maker:
+    return _of(torch.optim.AdamW, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+
+
+def rmsprop(
+    alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False
+) -> Maker:
+    return _of(
+        torch.optim.RMSprop, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered
+    )
+
+
+def adagrad(
+    lr_decay: float = 0.0, weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10
+) -> Maker:
+    return _of(
+        torch.optim.Adagrad,
+        lr_decay=lr_decay,
+        weight_decay=weight_decay,
+        initial_accumulator_value=initial_accumulator_value,
+        eps=eps,
+    )
+
+
+def adadelta(rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0) -> Maker:
+    return _of(torch.optim.Adadelta, rho=rho, eps=eps, weight_decay=weight_decay)
+
+
+def adamax(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Maker:
+    return _of(torch.optim.Adamax, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def nadam(
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum_decay: float = 0.004,
+) -> Maker:
+    return _of(torch.optim.NAdam, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay)
+
+
+def radam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Maker:
+    return _of(torch.optim.RAdam, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def asgd(lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6, weight_decay: float = 0.0) -> Maker:
+    return _of(torch.optim.ASGD, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay)
+
+
+def rprop(etas: tuple[float, float] = (0.5, 1.2), step_sizes: tuple[float, float] = (1e-6, 50.0)) -> Maker:
+    return _of(torch.optim.Rprop, etas=etas, step_sizes=step_sizes)
+
+
+# Left out: LBFGS (needs a closure), Muon (needs matrices), Adafactor (looks at a tensor's shape), SparseAdam.
+OPTIMIZERS: dict[str, Callable[..., Maker]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "adadelta": adadelta,
+    "adamax": adamax,
+    "nadam": nadam,
+    "radam": radam,
+    "asgd": asgd,
+    "rprop": rprop,
+}
+
+
+def optimizer(component: job.Component, field: str) -> Maker:
+    """The maker of a job's optimiser; JobError for an unknown name, option or value."""
+    maker: Maker = job.choose(OPTIMIZERS, component, field)
+    return maker

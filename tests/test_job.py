@@ -1,0 +1,534 @@
+"""What is wrong with a job is told in its own words: the field, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+from fedmpi import job
+from fedmpi.aggregation import STAGES
+from fedmpi.data import PARTITIONS
+from fedmpi.evaluation import TASKS
+from fedmpi.flow import Refused
+from fedmpi.job import Cohort, Component, JobError, choose, find, options, read
+from fedmpi.models import MODELS
+from fedmpi.optim import OPTIMIZERS
+from fedmpi.strategies import STRATEGIES
+from fedmpi.training import SCHEDULES
+
+lawful = settings(derandomize=True, database=None, deadline=None, max_examples=200)
+LEAST: dict[str, Any] = {"rounds": 3, "data": {"shards": "digits"}, "model": "mlp"}
+REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "aggregation.stages": STAGES,
+    "local.optimizer": OPTIMIZERS,
+    "local.schedule": SCHEDULES,
+    "model": MODELS,
+    "partition": PARTITIONS,
+    "strategy": STRATEGIES,
+    "task": TASKS,
+}
+ENTRIES = [(field, name) for field, registry in REGISTRIES.items() for name in registry]
+INTERNALS = (
+    "pydantic",
+    "Input should",
+    "Traceback",
+    "tuple",
+    "input_value",
+    "https://",
+    "unable to parse",
+    " a integer",
+)
+
+
+def refusal(table: Mapping[str, Any], *overrides: str) -> str:
+    """What a person is told of a job that cannot be: they should find their words in it, and none of pydantic's."""
+    with pytest.raises(JobError) as refused:
+        read(table, overrides)
+    assert refused.value.code == 2
+    text = str(refused.value)
+    for word in INTERNALS:
+        assert word not in text, text
+    return text
+
+
+# What is right.
+
+
+def test_the_least_job_is_three_fields_and_the_rest_are_defaults() -> None:
+    made = read(LEAST)
+    assert (made.name, made.seed, made.device) == ("run", 0, "auto")
+    assert made.model == Component(name="mlp")
+    assert made.strategy.name == "fedavg"
+    assert made.local.optimizer.name == made.server.optimizer.name == "sgd"
+    assert made.aggregation.weights == "examples"
+    assert made.stop.targets == {}
+
+
+def test_the_job_of_the_issue_is_read(tmp_path: Path) -> None:
+    text = """
+    name = "digits"
+    seed = 1
+    rounds = 30
+
+    [data]
+    shards = "data/digits"
+    [cohort]
+    size = 10
+    [model]
+    name = "mlp"
+    hidden = [200, 200]
+    [local]
+    optimizer = "sgd"
+    lr = 0.1
+    batch = 10
+    epochs = 5
+    [strategy]
+    name = "fedavg"
+    [aggregation]
+    weights = "examples"
+    stages = [{name = "clip", bound = 10.0}, "fixed-point"]
+    [evaluation]
+    every = 1
+    metrics = ["accuracy", "f1"]
+    [stop]
+    accuracy = 0.97
+    """
+    path = tmp_path / "job.toml"
+    path.write_text(text)
+    made = read(path)
+    assert made.rounds == 30
+    assert made.model.options == {"hidden": [200, 200]}
+    assert [(stage.name, stage.options) for stage in made.aggregation.stages] == [
+        ("clip", {"bound": 10.0}),
+        ("fixed-point", {}),
+    ]
+    assert made.evaluation.metrics == ("accuracy", "f1")
+    assert made.stop.targets == {"accuracy": 0.97}
+    assert read(tomllib.loads(text)) == made
+    assert read(str(path)) == made
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "jobs").glob("*.toml")), ids=lambda path: path.name
+)
+def test_the_recipes_are_read(path: Path) -> None:
+    assert read(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("table", "component"),
+    [
+        ({"local": {"optimizer": "adam"}}, Component(name="adam")),
+        ({"local": {"optimizer": {"name": "adam", "eps": 1e-3}}}, Component(name="adam", eps=1e-3)),
+        ({"local": {"optimizer": {"momentum": 0.9}}}, Component(name="sgd", momentum=0.9)),
+    ],
+)
+def test_a_component_is_a_name_a_table_or_options_of_the_usual_one(table: Any, component: Component) -> None:
+    assert read(LEAST | table).local.optimizer == component
+
+
+@lawful
+@given(clients=st.integers(1, 10**6), fraction=st.floats(0, 1, exclude_min=True))
+def test_a_fraction_of_the_clients_is_at_least_one_and_at_most_all(clients: int, fraction: float) -> None:
+    size = Cohort(fraction=fraction).of(clients)
+    assert 1 <= size <= clients
+    assert size == 1 or abs(size - fraction * clients) <= 0.5
+
+
+def test_a_cohort_is_a_number_or_everybody() -> None:
+    assert Cohort(size=10).of(100) == 10
+    assert Cohort().of(7) == 7
+
+
+# What is wrong.
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"rounds": 0}, "rounds: 0 given; should be greater than 0"),
+        ({"rounds": "ten"}, "rounds: 'ten' given; should be an integer"),
+        ({"rounds": 1.5}, "rounds: 1.5 given; should be an integer"),
+        ({"rounds": True}, "rounds: True given; should be an integer"),
+        ({"seed": -1}, "seed: -1 given; should be greater than or equal to 0"),
+        ({"name": 3}, "name: 3 given; should be a string"),
+        ({"device": "gpu"}, "device: 'gpu' given; should be 'auto', 'cpu' or 'cuda'"),
+        ({"data": "digits"}, "data: 'digits' given; should be a table"),
+        ({"data": {}}, "data.shards: is missing"),
+        ({"cohort": {"size": 0}}, "cohort.size: 0 given; should be greater than 0"),
+        ({"cohort": {"fraction": 1.5}}, "cohort.fraction: 1.5 given; should be less than or equal to 1"),
+        ({"model": {}}, "model.name: is missing"),
+        ({"model": {"hidden": [3]}}, "model.name: is missing"),
+        ({"local": {"lr": -1}}, "local.lr: -1 given; should be greater than 0"),
+        ({"local": {"lr": "0.1"}}, "local.lr: '0.1' given; should be a number"),
+        ({"local": {"batch": 2.5}}, "local.batch: 2.5 given; should be an integer"),
+        ({"aggregation": {"weights": "none"}}, "aggregation.weights: 'none' given; should be 'examples' or 'uniform'"),
+        ({"aggregation": {"stages": "clip"}}, "aggregation.stages: 'clip' given; should be a list"),
+        ({"aggregation": {"stages": ["clip", {"bound": 1}]}}, "aggregation.stages.1.name: is missing"),
+        ({"evaluation": {"metrics": "accuracy"}}, "evaluation.metrics: 'accuracy' given; should be a list"),
+        ({"evaluation": {"metrics": ["f1", 3]}}, "evaluation.metrics.1: 3 given; should be a string"),
+        ({"evaluation": {"clients": "no"}}, "evaluation.clients: 'no' given; should be a boolean"),
+        ({"server": {"trains": 1}}, "server.trains: 1 given; should be a boolean"),
+        ({"stop": {"patience": 0}}, "stop.patience: 0 given; should be greater than 0"),
+        ({"checkpoint": {"keep": 0}}, "checkpoint.keep: 0 given; should be greater than 0"),
+        ({"data": {"shards": "d", "fold": 1}}, "data.fold: is not a field; there are shards"),
+        (
+            {"local": {"learning_rate": 0.1}},
+            "local.learning_rate: is not a field; "
+            "there are optimizer, lr, batch, epochs, steps, l1, l2, clip, schedule",
+        ),
+    ],
+    ids=str,
+)
+def test_one_line_names_the_field_what_was_given_and_what_is_allowed(table: Any, said: str) -> None:
+    assert refusal(LEAST | table) == said
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"cohort": {"size": 2, "fraction": 0.5}}, ["cohort", "size", "fraction", "not both"]),
+        ({"local": {"epochs": 2, "steps": 5}}, ["local", "epochs", "steps", "not both"]),
+        ({"roundz": 3}, ["roundz: is not a field", "rounds", "aggregation"]),
+        ({"name": ""}, ["name", "''", "at least 1 character"]),
+        ({"seed": 2**63}, ["seed", str(2**63), "less than"]),
+        ({"strategy": 3}, ["strategy", "3", "table"]),
+        ({"local": {"my lr": 1}}, ["local.my lr: is not a field", "lr, batch"]),
+    ],
+    ids=str,
+)
+def test_a_refusal_has_the_words_that_help(table: Any, words: list[str]) -> None:
+    text = refusal(LEAST | table)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+
+
+@pytest.mark.parametrize("field", ["lr", "l1", "l2", "clip"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_toml_s_nan_and_inf_are_no_numbers_to_train_with(field: str, value: float) -> None:
+    assert f"local.{field}: {value} given" in refusal(LEAST | {"local": {field: value}})
+
+
+def test_every_wrong_field_has_its_line() -> None:
+    text = refusal({"rounds": 0, "data": {"shards": 3}, "local": {"lr": -1}, "nonsense": 1})
+    assert sorted(line.split(":")[0] for line in text.split("\n")) == [
+        "data.shards", "local.lr", "model", "nonsense", "rounds"
+    ]  # fmt: skip
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(refusal(LEAST | {"rounds": "x" * 1000})) < 150
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no such job file"),
+        (b"rounds = ", "is not TOML"),
+        (b"\xff\xfe", "cannot be read as a job file"),
+        (b"rounds = 3\nrounds = 4\n", "is not TOML"),
+    ],
+)
+def test_a_file_that_is_no_job_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "job.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(JobError) as refused:
+        read(path)
+    assert str(refused.value).startswith(f"{path}: {words}")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_is_no_job(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="cannot be read as a job file"):
+        read(tmp_path)
+
+
+json_like = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=5), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@lawful
+@given(field=st.sampled_from([*job.Job.model_fields, "other"]), value=json_like)
+def test_whatever_is_in_a_field_the_job_is_read_or_refused_by_that_field(field: str, value: Any) -> None:
+    try:
+        read(LEAST | {field: value})
+    except JobError as refused:
+        for line in str(refused).split("\n"):
+            assert line.startswith(field)
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("rounds=50", "rounds", 50),
+        ("seed=1_000", "seed", 1000),
+        ("local.lr=0.5", "local.lr", 0.5),
+        ("local.lr=1e-3", "local.lr", 1e-3),
+        (" local.lr = 0.5 ", "local.lr", 0.5),
+        ("name=hello", "name", "hello"),
+        ("name=hello world", "name", "hello world"),
+        ('name="hello"', "name", "hello"),
+        ("name='50'", "name", "50"),
+        ("data.shards=a=b", "data.shards", "a=b"),
+        ("data.shards=/scratch/me/digits", "data.shards", "/scratch/me/digits"),
+        ("server.trains=true", "server.trains", True),
+        ("local={lr = 0.5, batch = 3}", "local.batch", 3),
+        ("local.optimizer=adam", "local.optimizer", Component(name="adam")),
+        ("local.optimizer.momentum=0.9", "local.optimizer", Component(name="sgd", momentum=0.9)),
+        ("model.hidden=[5, 5]", "model", Component(name="mlp", hidden=[5, 5])),
+        ("model.name=cnn", "model", Component(name="cnn")),
+        ('aggregation.stages=["fixed-point"]', "aggregation.stages", (Component(name="fixed-point"),)),
+        ('evaluation.metrics=["f1"]', "evaluation.metrics", ("f1",)),
+        ("stop.accuracy=0.9", "stop.targets", {"accuracy": 0.9}),
+    ],
+)
+def test_set_lays_a_value_over_any_field(text: str, field: str, value: Any) -> None:
+    got: Any = read(LEAST, [text])
+    for part in field.split("."):
+        got = getattr(got, part)
+    assert got == value
+
+
+def test_the_last_set_counts_and_the_table_given_stays_as_it_was() -> None:
+    table = LEAST | {"local": {"optimizer": "sgd"}, "model": {"name": "mlp", "hidden": [3]}}
+    before = copy.deepcopy(table)
+    made = read(table, ["local.lr=1", "local.lr=2", "local.optimizer.momentum=0.5", "model.hidden=[9]"])
+    assert made.local.lr == 2
+    assert made.local.optimizer == Component(name="sgd", momentum=0.5)
+    assert table == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rounds", ["--set 'rounds'", "FIELD=VALUE"]),
+        ("=3", ["FIELD=VALUE"]),
+        ("local..lr=1", ["FIELD=VALUE"]),
+        (".=1", ["FIELD=VALUE"]),
+        ("rounds.x=1", ["--set 'rounds.x=1'", "rounds is 3, not a table"]),
+        ("local.lr=fast", ["local.lr: 'fast' given"]),
+        ("rounds=", ["rounds: '' given"]),
+        ("local.learning_rate=1", ["local.learning_rate: is not a field"]),
+        ("aggregation.stages=clip", ["aggregation.stages: 'clip' given; should be a list"]),
+    ],
+)
+def test_a_set_that_cannot_be_is_refused(text: str, words: list[str]) -> None:
+    said = refusal(LEAST, text)
+    for word in words:
+        assert word in said, said
+
+
+def test_a_set_into_a_list_says_that_it_is_one() -> None:
+    said = refusal(LEAST | {"aggregation": {"stages": ["fixed-point"]}}, "aggregation.stages.0=clip")
+    assert "aggregation.stages is ['fixed-point'], not a table" in said
+
+
+# Components.
+
+
+@pytest.mark.parametrize(("field", "name"), ENTRIES)
+def test_an_unknown_option_of_any_component_names_its_options(field: str, name: str) -> None:
+    registry = REGISTRIES[field]
+    with pytest.raises(JobError) as refused:
+        choose(registry, Component(name=name, warmth=1), field)
+    said = str(refused.value)
+    assert said.startswith(f"{field}.warmth: is not an option of {name}; it has ")
+    for option in options(registry[name]):
+        assert option in said
+
+
+@pytest.mark.parametrize("field", REGISTRIES)
+@pytest.mark.parametrize("name", ["nonsense", "", "MLP "])
+def test_an_unknown_name_names_those_there_are(field: str, name: str) -> None:
+    with pytest.raises(JobError) as refused:
+        choose(REGISTRIES[field], Component(name=name), field)
+    said = str(refused.value)
+    assert said.startswith(f"{field}: {name!r} given; there are ")
+    for known in REGISTRIES[field]:
+        assert known in said
+
+
+@pytest.mark.parametrize(("field", "name"), ENTRIES)
+def test_every_component_says_what_it_is(field: str, name: str) -> None:
+    """A docstring, or a name that torch documents; and options whose types a job can write."""
+    factory = REGISTRIES[field][name]
+    assert factory.__doc__ or field in ("local.optimizer", "local.schedule")
+    for kind, _ in options(factory).values():
+        assert kind is not None
+
+
+def made(
+    size: int, rate: float = 0.5, mode: Literal["a", "b"] = "a", on: bool = False,
+    pair: tuple[float, float] = (0.0, 1.0), names: list[str] | None = None, bound: Annotated[float, Field(gt=0)] = 1.0,
+) -> dict[str, Any]:  # fmt: skip
+    """A component with an option of every kind."""
+    if size > 100:
+        raise ValueError("size should be at most 100")
+    return {"size": size, "rate": rate, "mode": mode, "on": on, "pair": pair, "names": names, "bound": bound}
+
+
+KNOWN = {"made": made}
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ({"size": 3}, {"rate": 0.5}),
+        ({"size": 3, "rate": 2}, {"rate": 2.0}),
+        ({"size": 3, "pair": [1, 2.5]}, {"pair": (1.0, 2.5)}),
+        ({"size": 3, "names": ["x"]}, {"names": ["x"]}),
+        ({"size": 3, "on": True, "mode": "b", "bound": 0.1}, {"on": True, "mode": "b", "bound": 0.1}),
+    ],
+)
+def test_options_arrive_as_the_types_they_are_declared_with(given: dict[str, Any], got: dict[str, Any]) -> None:
+    result = choose(KNOWN, Component(name="made", **given), "thing")
+    for name, value in got.items():
+        assert result[name] == value
+        assert type(result[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ["thing", "size", "is missing"]),
+        ({"size": "3"}, ["thing.size", "'3'", "should be an integer"]),
+        ({"size": 2.5}, ["thing.size", "2.5", "should be an integer"]),
+        ({"size": True}, ["thing.size", "True", "should be an integer"]),
+        ({"size": 3, "rate": "0.1"}, ["thing.rate", "'0.1'", "should be a number"]),
+        ({"size": 3, "rate": True}, ["thing.rate", "True", "should be a number"]),
+        ({"size": 3, "rate": math.nan}, ["thing.rate", "nan"]),
+        ({"size": 3, "rate": []}, ["thing.rate", "[]", "should be a number"]),
+        ({"size": 3, "mode": "c"}, ["thing.mode", "'c'", "'a' or 'b'"]),
+        ({"size": 3, "on": "yes"}, ["thing.on", "'yes'", "should be a boolean"]),
+        ({"size": 3, "pair": 1.0}, ["thing.pair", "1.0", "list"]),
+        ({"size": 3, "pair": [1.0]}, ["thing.pair"]),
+        ({"size": 3, "names": "x"}, ["thing.names", "'x'", "list"]),
+        ({"size": 3, "bound": 0}, ["thing.bound", "0", "greater than 0"]),
+        ({"size": 101}, ["thing", "made", "size should be at most 100"]),
+        ({"size": 3, "sice": 4}, ["thing.sice", "is not an option of made", "size, rate, mode"]),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_refused_by_field(given: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(JobError) as refused:
+        choose(KNOWN, Component(name="made", **given), "thing")
+    said = str(refused.value)
+    assert "\n" not in said
+    for word in (*INTERNALS, "fractional part"):
+        assert word not in said, said
+    for word in words:
+        assert word in said, said
+
+
+def test_what_the_caller_fills_in_is_no_option() -> None:
+    def wants(cap: int, bound: float = 1.0) -> tuple[int, float]:
+        return cap, bound
+
+    registry = {"wants": wants}
+    assert choose(registry, Component(name="wants", bound=2.0), "thing", cap=5, clients=9) == (5, 2.0)
+    with pytest.raises(JobError, match=r"thing\.cap: is not an option of wants; it has bound"):
+        choose(registry, Component(name="wants", cap=3), "thing", cap=5)
+
+
+def test_a_refusal_by_the_component_is_its_own() -> None:
+    def refuses() -> None:
+        raise Refused("there is no such disk")
+
+    with pytest.raises(Refused, match="^there is no such disk$"):
+        choose({"refuses": refuses}, Component(name="refuses"), "thing")
+
+
+# The user's own.
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of the user's, on the path."""
+    (tmp_path / "own_parts.py").write_text(
+        "number = 3\n"
+        "def factory(width: int = 2):\n    return ['made', width]\n"
+        "def loose(width=2, **rest):\n    return [width, rest]\n"
+        "def broken():\n    raise ValueError('of their own')\n"
+    )
+    (tmp_path / "own_needs.py").write_text("import a_module_that_is_not_there\n")
+    (tmp_path / "own_wrong.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_user_s_factory_is_made_with_its_options(own: Path) -> None:
+    assert choose({}, Component(name="own_parts:factory", width=5), "model") == ["made", 5]
+    assert choose({}, Component(name="own_parts:factory"), "model", shape=(3,)) == ["made", 2]
+    assert choose({}, Component(name="own_parts:loose"), "model", shape=(3,)) == [2, {"shape": (3,)}]
+
+
+def test_a_user_s_module_may_lie_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_here.py").write_text("def factory():\n    return 'here'\n")
+    monkeypatch.chdir(tmp_path)
+    assert choose({}, Component(name="own_here:factory"), "model") == "here"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such:factory", ["no module 'no_such'"]),
+        ("own_parts.deeper:factory", ["own_parts.deeper"]),
+        ("own_parts:missing", ["own_parts has no 'missing'"]),
+        ("own_parts:number", ["cannot be called"]),
+        ("own_parts:", ["package.module:name"]),
+        (":factory", ["package.module:name"]),
+        ("..own_parts:factory", ["package.module:name"]),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(own: Path, name: str, words: list[str]) -> None:
+    with pytest.raises(JobError) as refused:
+        find({"mlp": made}, name, "model")
+    said = str(refused.value)
+    assert said.startswith(f"model: {name!r} given")
+    if "package.module:name" not in words:
+        for word in words:
+            assert word in said, said
+
+
+def test_a_user_s_option_is_checked_like_any(own: Path) -> None:
+    with pytest.raises(JobError, match=r"model\.wide: is not an option of own_parts:factory; it has width"):
+        choose({}, Component(name="own_parts:factory", wide=5), "model")
+    with pytest.raises(JobError, match=r"model\.width: 'x' given; should be an integer"):
+        choose({}, Component(name="own_parts:factory", width="x"), "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("own_needs:factory", ModuleNotFoundError),
+        ("own_wrong:factory", ZeroDivisionError),
+        ("own_parts:broken", ValueError),
+    ],
+)
+def test_an_error_in_the_user_s_code_keeps_its_traceback(own: Path, name: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        choose({}, Component(name=name), "model")
+
+
+@pytest.mark.parametrize("name", ["builtins:dict", "math:hypot"])
+def test_what_has_no_signature_is_called_or_refused_but_no_traceback_of_ours(name: str) -> None:
+    with contextlib.suppress(JobError):
+        choose({}, Component(name=name), "model")

@@ -1,0 +1,201 @@
+"""Examples in memory, tasks and small models: what the laws of training are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedmpi import job, optim
+from fedmpi.flat import FlatModel
+from fedmpi.flow import Layout, State
+from fedmpi.strategies import STRATEGIES, Server, Strategy
+from fedmpi.training import SCHEDULES, Sequential
+
+Pair = tuple[Tensor, Tensor]
+
+
+class Toy:
+    """Clients' examples held in lists: `flow.Examples` without a file."""
+
+    def __init__(self, train: Sequence[Pair]) -> None:
+        self.pairs = list(train)
+        self.clients = len(self.pairs)
+        self.examples = sum(len(y) for _, y in self.pairs)
+        self.largest = max(len(y) for _, y in self.pairs)
+
+    def sizes(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.array([len(self.pairs[client][1]) for client in clients], dtype=np.int64)
+
+    def train(self, client: int) -> Pair:
+        return self.pairs[client]
+
+    def heldout(self, client: int) -> Pair:
+        return self.pairs[client]
+
+    def test(self) -> Pair:
+        return self.pooled()
+
+    def pooled(self) -> Pair:
+        """Everybody's examples, client after client."""
+        return torch.cat([x for x, _ in self.pairs]), torch.cat([y for _, y in self.pairs])
+
+
+def blobs(sizes: Sequence[int], features: int = 4, classes: int = 3, seed: int = 0) -> Toy:
+    """A cloud of points per class, every client with a leaning of its own."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(classes, features)) * 2
+    pairs = []
+    for size in sizes:
+        y = random.choice(classes, size=size, p=random.dirichlet(np.ones(classes)))
+        x = centres[y] + random.normal(size=(size, features))
+        pairs.append((torch.from_numpy(x), torch.from_numpy(y)))
+    return Toy(pairs)
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Softmax classification of what is stored as it is, in one dtype."""
+
+    dtype: torch.dtype = torch.float64
+    name = "classification"
+    metrics: Mapping[str, Any] = None
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        return len(classes)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, y)
+
+
+def linear() -> nn.Module:
+    return nn.Linear(4, 3)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def dropout() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def frozen() -> nn.Module:
+    """A body that stays as it is under a head that learns."""
+    model = mlp()
+    for parameter in model[0].parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
+class Tied(nn.Module):
+    """One matrix under two names, and a buffer that two modules share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = nn.Linear(4, 4, bias=False)
+        self.back = nn.Linear(4, 4)
+        self.back.weight = self.code.weight
+        self.head = nn.Linear(4, 3)
+        scale = torch.full((4,), 0.5)
+        self.code.register_buffer("scale", scale)
+        self.back.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.code(x)) * self.code.get_buffer("scale")
+        out: Tensor = self.head(self.back(hidden) * self.back.get_buffer("scale"))
+        return out
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "dropout": dropout,
+    "normed": normed,
+    "frozen": frozen,
+    "tied": Tied,
+}
+
+
+def made(name: str, seed: int = 1) -> nn.Module:
+    """A model by name, the same for the same seed."""
+    torch.manual_seed(seed)
+    return MODELS[name]()
+
+
+@dataclass
+class Rig:
+    """One rank's parts for training, wired by hand: the state holds the model as it was built."""
+
+    flat: FlatModel
+    layout: Layout
+    state: State
+    strategy: Strategy
+    engine: Sequential
+
+    def learned(self, client: int, round: int = 1) -> Tensor:
+        """The wire of a client that starts from the received model; a copy."""
+        self.engine.receive()
+        self.engine.begin()
+        return self.engine.learn(client, round).wire.clone()
+
+
+def rig(
+    model: nn.Module,
+    shards: Toy,
+    local: Mapping[str, Any] | None = None,
+    strategy: str | Callable[[Server], Strategy] = "fedavg",
+    server: Mapping[str, Any] | None = None,
+    weights: str = "examples",
+    dtype: torch.dtype = torch.float64,
+    seed: int = 7,
+    rounds: int = 20,
+) -> Rig:
+    """A rig as `fedmpi train` would wire it; `local` and `server` are tables of a job."""
+    local_table = job.Local.model_validate({"lr": 0.1, "batch": 4, "epochs": 1, **(local or {})})
+    server_table = job.Server.model_validate(server or {})
+    maker = Server(optim.optimizer(server_table.optimizer, "server.optimizer"), server_table.lr)
+    chosen = (
+        job.choose(STRATEGIES, job.Component(name=strategy), "strategy", server=maker)
+        if isinstance(strategy, str)
+        else strategy(maker)
+    )
+    flat = FlatModel(model, dtype=dtype)
+    layout = Layout(
+        size=flat.size,
+        trained=slice(0, flat.trained.stop - flat.shared.start),
+        dtype=dtype,
+        up=len(chosen.up),
+        weights=tuple(weights if name == "job" else name for name in (*chosen.up, *chosen.sums.values())),
+        sums=tuple(chosen.sums),
+    )
+    state = State(flat.shared.start, flat.size, chosen.down, dtype)
+    state.received.copy_(flat.values)
+    state.round = 1
+    maker.begin(state, layout.trained)
+    engine = Sequential(
+        flat=flat,
+        task=Classify(dtype),
+        strategy=chosen,
+        layout=layout,
+        shards=shards,
+        local=local_table,
+        optimizer=optim.optimizer(local_table.optimizer, "local.optimizer"),
+        schedule=job.choose(SCHEDULES, local_table.schedule, "local.schedule"),
+        seed=seed,
+        rounds=rounds,
+        state=state,
+    )
+    return Rig(flat, layout, state, chosen, engine)
