@@ -1,0 +1,19 @@
+"""How ranks talk: one rank alone, or a world of them over MPI."""
+
+from typing import Any
+
+from fedmpi.comm.solo import Solo
+from fedmpi.comm.topology import Place
+
+__all__ = ["Place", "Solo", "wrap"]
+
+
+def wrap(comm: Any) -> Any:
+    """The house's communicator for mpi4py's, None (one rank, no MPI), or one that speaks the protocol already."""
+    if comm is None:
+        return Solo()
+    if hasattr(comm, "settle"):
+        return comm
+    from fedmpi.comm.world import World  # imports mpi4py, which one process alone need not have
+
+    return World(comm)

@@ -1,0 +1,104 @@
+"""Ranks over MPI: typed buffers through collectives, never a pickle, a message or a polling server."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import NoReturn
+
+import numpy as np
+from mpi4py import MPI
+from torch import Tensor
+
+from fedmpi.comm.topology import Place, mask, share, together
+from fedmpi.flow import Refused
+
+LIMIT = 2**30  # elements a collective carries at once: counts stay within an int on every MPI
+
+
+def leave(code: int) -> NoReturn:
+    """Leave MPI together, with the same exit status on every rank, and without the launcher's long complaints."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if MPI.Is_initialized() and not MPI.Is_finalized():
+        MPI.Finalize()
+    os._exit(code)
+
+
+class Elsewhere(Refused):
+    """Another rank refused, and tells it; this rank only leaves."""
+
+
+class World:
+    """A communicator over MPI; `me` is the rank's birth id, 0 the server.
+
+    Where ranks outnumber cores, a rank that waits would burn the core that another needs (MPI's waiting calls spin): it
+    then waits in a barrier that it polls with growing sleeps, and only then makes the blocking call, which no longer
+    waits.  That is decided once for the whole communicator, since a non-blocking call on one rank never matches a
+    blocking one on another.
+    """
+
+    def __init__(self, comm: MPI.Comm, limit: int = LIMIT) -> None:
+        self.mpi = comm.Dup()
+        self.me, self.size, self.limit = self.mpi.Get_rank(), self.mpi.Get_size(), limit
+        self.is_home = self.is_scribe = self.me == 0
+        self.library = MPI.Get_library_version().split("\n")[0].strip("\x00 ")
+        node = self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
+        masks = node.allgather(mask())
+        seats = node.Get_size()
+        crowded = self.mpi.allreduce(seats > together(masks), op=MPI.LOR)
+        self.place = Place(node.Get_rank(), seats, share(masks, mask()), crowded)
+        node.Free()
+
+    def broadcast(self, vector: Tensor) -> None:
+        """Home's `vector` on every rank, in place."""
+        self._wait()
+        flat = vector.view(-1).numpy()
+        for start in range(0, len(flat), self.limit):
+            self.mpi.Bcast(flat[start : start + self.limit], root=0)
+
+    def reduce(self, *vectors: Tensor) -> None:
+        """The sum over ranks of each vector, in place at home; other ranks' vectors keep what they held."""
+        self._wait()
+        for vector in vectors:
+            flat = vector.view(-1).numpy()
+            for start in range(0, len(flat), self.limit):
+                part = flat[start : start + self.limit]
+                if self.is_home:
+                    self.mpi.Reduce(MPI.IN_PLACE, part, op=MPI.SUM, root=0)
+                else:
+                    self.mpi.Reduce(part, None, op=MPI.SUM, root=0)
+
+    def settle(self, error: Refused | None) -> None:
+        """Go on where no rank has an error; else the lowest rank that has one raises it and the others `Elsewhere`."""
+        self._wait()
+        mine = np.array([self.size if error is None else self.me, 0 if error is None else error.code], dtype=np.int64)
+        said = np.empty((self.size, 2), dtype=np.int64)
+        self.mpi.Allgather(mine, said)
+        first = said[said[:, 0].argmin()]
+        if first[0] == self.size:
+            return
+        if error is not None and first[0] == self.me:
+            raise error
+        elsewhere = Elsewhere()
+        elsewhere.code = int(first[1])
+        raise elsewhere
+
+    def fail(self, error: Refused) -> NoReturn:
+        """Tell the error and end every rank now: the others wait in a collective that this one cannot come to."""
+        if isinstance(error, Elsewhere) or self.size == 1:
+            raise error
+        print(f"fedmpi: {error}", file=sys.stderr, flush=True)
+        time.sleep(0.2)  # mpirun forwards the message before it hears of the abort
+        self.mpi.Abort(error.code)
+        raise error
+
+    def _wait(self) -> None:
+        if not self.place.crowded:
+            return
+        request = self.mpi.Ibarrier()
+        began = time.perf_counter()
+        while not request.Test():
+            # A tenth of the wait so far: a short wait is noticed at once, a long one costs no core.
+            time.sleep(min(1e-3, max(2e-5, (time.perf_counter() - began) / 10)))
