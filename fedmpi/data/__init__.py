@@ -1,0 +1,24 @@
+"""What the model is trained on: importers, partitions, and HDF5 shards."""
+
+from fedmpi.data.arrays import write_shards
+from fedmpi.data.columns import Columns
+from fedmpi.data.errors import ShardError
+from fedmpi.data.importers import IMPORTERS
+from fedmpi.data.make import IMPORTER_GIVEN, PARTITION_GIVEN, deal_options, make
+from fedmpi.data.manifest import SCHEMA
+from fedmpi.data.partitions import PARTITIONS
+from fedmpi.data.shards import ShardSet
+
+__all__ = [
+    "IMPORTERS",
+    "IMPORTER_GIVEN",
+    "PARTITIONS",
+    "PARTITION_GIVEN",
+    "SCHEMA",
+    "Columns",
+    "ShardError",
+    "ShardSet",
+    "deal_options",
+    "make",
+    "write_shards",
+]

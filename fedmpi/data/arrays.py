@@ -1,0 +1,147 @@
+"""Shards of arrays that one already has, client by client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedmpi.data import writer
+from fedmpi.data.columns import TASKS, Array
+from fedmpi.data.dealt import Dealt, Rows, offsets, split
+from fedmpi.data.shards import ShardSet
+from fedmpi.flow import Where
+from fedmpi.job import JobError
+
+
+class Chained:
+    """Arrays `(n_k, ...)` one behind the other, seen as one `(N, ...)`, without a copy of them all."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        self.starts = offsets([len(array) for array in arrays])
+        self.shape = (int(self.starts[-1]), *arrays[0].shape[1:])
+        self.dtype = arrays[0].dtype
+
+    def __getitem__(self, rows: Rows, /) -> Array:
+        """Rows `(n,)` by number, at least one; quickest where those of one array come together."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        cut = np.flatnonzero(np.diff(owner)) + 1
+        pieces = [
+            self.arrays[owner[start]][rows[start:stop] - self.starts[owner[start]]]
+            for start, stop in zip([0, *cut], [*cut, len(rows)], strict=True)
+        ]
+        return np.concatenate(pieces)
+
+
+def write_shards(
+    folder: Where,
+    clients: Mapping[str, Sequence[Any]] | Iterable[tuple[str, Sequence[Any]]],
+    *,
+    test: Sequence[Any] | None = None,
+    task: str | None = None,
+    classes: Sequence[str] | None = None,
+    scale: float = 1.0,
+    holdout: float | None = None,
+    files: int = 1,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> ShardSet:
+    """Write a shard set of arrays that one already has, and open it.
+
+    `clients` gives each client's id its arrays `(x, y)`, or `(x, y, x_heldout, y_heldout)` where it says itself what it
+    keeps aside: x `(n, ...)` and y `(n, ...)`, NumPy arrays or torch's, of one shape and type throughout.  `test` is a
+    split `(x, y)` of the set's own.  `holdout` is the part of every client's examples that it keeps aside: where not
+    given, a fifth, or none where there is a test split or clients say themselves.  `scale` times x is what a model
+    should see.  `task` is classification for integer y and regression for floating y where not given; labels are
+    `0 .. K-1`, named by `classes`.  The data are dealt to `files` HDF5 files.
+
+    Raises JobError, naming the client, for arrays that cannot be; ShardError where the disk refuses.
+    """
+    writer.check(folder, files, holdout, overwrite)
+    listed = list(clients.items() if isinstance(clients, Mapping) else clients)
+    if not listed:
+        raise JobError("clients: none given; a shard set needs at least one")
+    ids = [str(name) for name, _ in listed]
+    train, aside = [], []
+    for name, (_, arrays) in zip(ids, listed, strict=True):
+        train.append(_pair(f"client {name!r}", arrays[:2]))
+        if len(arrays) != 2:
+            aside.append(_pair(f"client {name!r}, held out", arrays[2:]))
+    if aside and (len(aside) != len(train) or holdout is not None):
+        raise JobError("clients: give every client held-out arrays, (x, y, x_heldout, y_heldout), or give holdout")
+    own = None if test is None else _pair("test", test)
+    _check_alike(ids, train, [*aside, *([] if own is None else [own])])
+    x, y = (Chained([pair[place] for pair in [*train, *aside]]) for place in range(2))
+    every = [pair[1] for pair in [*train, *aside, *([] if own is None else [own])]]
+    task = _task(task, every[0])
+    if task == "next-character":  # what is read and what follows are of one vocabulary
+        every += [pair[0] for pair in [*train, *aside]]
+    names = _classes(task, every, classes)
+
+    sizes = np.array([len(pair[1]) for pair in train], dtype=np.int64)
+    rows = np.arange(sizes.sum())
+    if aside:
+        kept = offsets([len(pair[1]) for pair in aside])
+        dealt = Dealt(rows, offsets(sizes))
+        heldout = Dealt(np.arange(len(rows), len(rows) + kept[-1]), kept)
+    else:
+        fraction = (0.2 if own is None else 0.0) if holdout is None else holdout
+        dealt, heldout = split(rows, sizes, fraction, np.random.default_rng((seed, 2)))
+    return writer.write(
+        folder,
+        ids,
+        writer.Source(x, y, dealt, heldout, own),
+        task=task,
+        classes=names,
+        scale=scale,
+        files=files,
+        created={"source": "arrays", "clients": len(ids), "holdout": holdout, "seed": seed},
+        overwrite=overwrite,
+    )
+
+
+def _pair(where: str, arrays: Sequence[Any]) -> tuple[Array, Array]:
+    if len(arrays) != 2:
+        raise JobError(f"{where}: {len(arrays)} arrays given; should be (x, y) or (x, y, x_heldout, y_heldout)")
+    x, y = (np.asarray(array) for array in arrays)
+    if not x.ndim or not y.ndim or len(x) != len(y):
+        raise JobError(f"{where}: x has shape {x.shape}, y {y.shape}; both should be one row per example")
+    return x, y
+
+
+def _check_alike(ids: Sequence[str], train: Sequence[Any], others: Sequence[Any]) -> None:
+    first = train[0]
+    for place, pair in enumerate([*train, *others]):
+        for column, array, model in zip("xy", pair, first, strict=True):
+            if array.shape[1:] != model.shape[1:] or array.dtype != model.dtype:
+                where = f"client {ids[place]!r}" if place < len(ids) else "held-out or test examples"
+                told = f"{array.dtype} of shape {array.shape[1:]} per example"
+                wanted = f"client {ids[0]!r} has {model.dtype} of shape {model.shape[1:]}"
+                raise JobError(f"{where}: {column} is {told}, where {wanted}")
+
+
+def _task(task: str | None, y: Array) -> str:
+    if task is None:
+        if y.dtype.kind in "biu" and y.ndim > 1:
+            raise JobError(f"task: is missing; integer y of shape {y.shape[1:]} per example could be several")
+        return "regression" if y.dtype.kind == "f" else "classification"
+    if task not in TASKS and ":" not in task:
+        raise JobError(f"task: {task!r} given; there are {', '.join(TASKS)}, or package.module:Task")
+    if task in TASKS and task != "regression" and y.dtype.kind not in "biu":
+        raise JobError(f"task: {task} given; it needs integer y, and this is {y.dtype}")
+    return task
+
+
+def _classes(task: str, every: Sequence[Array], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the labels; where not given, their numbers up to the largest there is."""
+    if task == "regression" or every[0].dtype.kind not in "biu":
+        return tuple(classes or ())
+    full = [y for y in every if y.size]
+    low, high = min((int(y.min()) for y in full), default=0), max((int(y.max()) for y in full), default=0)
+    least = 2 if task == "binary" else 1
+    count = max(high + 1, least) if classes is None else len(classes)
+    if low < 0 or high >= count or (task == "binary" and count != 2):
+        raise JobError(f"y: holds {low} to {high}; {task} of {count} classes takes 0 to {count - 1}")
+    return tuple(str(label) for label in range(count)) if classes is None else tuple(str(name) for name in classes)

@@ -1,0 +1,76 @@
+"""What an importer gives: the columns of a data set, before they are dealt to clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.data.errors import ShardError
+
+Array = NDArray[Any]
+Pair = tuple[Array, Array]
+Kind = Literal["classification", "binary", "regression"]
+
+TASKS = ("classification", "binary", "regression", "next-character")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Examples `x (N, ...)` with targets `y (N, ...)`.
+
+    `scale` times a stored value is what a model should see, so that images stay one byte a pixel.  `test` is a split
+    of the set's own, `groups (N,)` says whose each example is by nature.  `notes` tell a person what was left out.
+    """
+
+    x: Array
+    y: Array
+    task: str
+    classes: tuple[str, ...] = ()
+    test: Pair | None = None
+    groups: Array | None = None
+    scale: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> tuple[Pair, str, tuple[str, ...]]:
+    """Raw targets as stored ones: `((train, test), task, classes)`; an absent test split gives an empty array.
+
+    Integers and text become classes `0 .. K-1` in sorted order, known by both splits, unless `task` is regression;
+    floating targets become float32 for regression, unless `task` asks for classes.  Raises ShardError where the
+    targets cannot be what `task` says.
+    """
+    parts = [flat(train), flat(train[:0] if test is None else test)]
+    every = np.concatenate(parts)
+    if task == "regression" or (task is None and every.dtype.kind == "f"):
+        if every.dtype.kind not in "biuf":
+            raise ShardError(f"{where}: holds text, such as {str(every[0])!r}; regression needs numbers")
+        return (parts[0].astype(np.float32), parts[1].astype(np.float32)), "regression", ()
+    if every.ndim != 1 or every.dtype.kind not in "biufSU":
+        raise ShardError(f"{where}: {every.dtype} of shape {train.shape} given; should be one label per example")
+    names, codes = np.unique(every, return_inverse=True)
+    classes = tuple(_text(name) for name in names)
+    if task == "binary" and len(classes) != 2:
+        raise ShardError(f"{where}: holds {len(classes)} classes ({shown(classes)}); binary needs two")
+    codes = codes.astype(np.int64)
+    return (codes[: len(parts[0])], codes[len(parts[0]) :]), task or "classification", classes
+
+
+def flat(y: Array) -> Array:
+    """Targets of one value each as `(N,)`, however they were stored: some sets say `(N, 1)`."""
+    return y.reshape(len(y)) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def shown(names: Sequence[str], most: int = 8) -> str:
+    """A list for a message: the first names, and how many more there are."""
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return f"{value:g}" if isinstance(value, np.floating) else str(value)

@@ -1,0 +1,23 @@
+"""Sets that are drawn, not read: what a model should learn from them is known."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from fedmpi.data.columns import Columns
+
+
+def linear(
+    rng: np.random.Generator,
+    examples: Annotated[int, Field(ge=1)] = 1000,
+    slope: float = 3.0,
+    intercept: float = 2.0,
+    noise: Annotated[float, Field(ge=0)] = 0.1,
+) -> Columns:
+    """A line: y = slope * x + intercept + noise, x (N, 1) uniform in [-1, 1], the noise normal with that deviation."""
+    x = rng.uniform(-1.0, 1.0, examples)
+    y = slope * x + intercept + noise * rng.standard_normal(examples)
+    return Columns(x=x[:, None].astype(np.float32), y=y.astype(np.float32), task="regression")

@@ -1,0 +1,152 @@
+"""Who gets which examples: rows dealt to clients, as index arrays.
+
+Every partition is called by name with what it asks for of `y (N,)`, `clients`, `rng` and `groups (N,)`, and gives a
+list of row indices, one array per client, or a dict of them by client id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+Rows = NDArray[np.int64]
+Positive = Annotated[float, Field(gt=0)]
+
+TRIES = 1000  # draws of the class-wise Dirichlet before giving up
+
+
+def iid(y: NDArray[Any], clients: int, rng: np.random.Generator) -> list[Rows]:
+    """Shuffle, cut in equal parts: sizes differ by one at most."""
+    _enough(y, clients, "clients")
+    return list(np.array_split(rng.permutation(len(y)), clients))
+
+
+def shards(
+    y: NDArray[Any], clients: int, rng: np.random.Generator, per_client: Annotated[int, Field(ge=1)] = 2
+) -> list[Rows]:
+    """Sort by label, cut into `clients * per_client` shards, deal that many to each client at random.
+
+    McMahan, Moore, Ramage, Hampson, Aguera y Arcas 2017, "Communication-Efficient Learning of Deep Networks from
+    Decentralized Data", section 3.
+    """
+    labels = _labels(y)
+    _enough(labels, clients * per_client, f"shards, {per_client} (per_client) for each of {clients} clients")
+    pieces = np.array_split(np.argsort(labels, kind="stable"), clients * per_client)
+    dealt = rng.permutation(len(pieces)).reshape(clients, per_client)
+    return [np.concatenate([pieces[piece] for piece in hand]) for hand in dealt]
+
+
+def dirichlet(
+    y: NDArray[Any],
+    clients: int,
+    rng: np.random.Generator,
+    alpha: Positive = 0.5,
+    least: Annotated[int, Field(ge=0)] = 10,
+) -> list[Rows]:
+    """Class-wise: each class is cut over clients by p ~ Dir(alpha), but not to those that hold N/K examples already.
+
+    Drawn again until every client has `least` examples.  Sizes vary.  Li, Diao, Chen, He 2022, "Federated Learning on
+    Non-IID Data Silos: An Experimental Study" (NIID-Bench), after Yurochkin et al. 2019.
+    """
+    labels = _labels(y)
+    _enough(labels, clients * least, f"examples, {least} (least) for each of {clients} clients")
+    per_class = np.bincount(labels)
+    for _ in range(TRIES):
+        cuts = _cuts(per_class, clients, rng, alpha)
+        if np.diff(cuts, axis=1).sum(axis=0).min() >= least:
+            break
+    else:
+        raise ValueError(
+            f"none of {TRIES} draws gave each of {clients} clients {least} examples; "
+            "take fewer clients, a larger alpha or a smaller least"
+        )
+    order = np.lexsort((rng.permutation(len(labels)), labels))  # class after class, shuffled within each
+    pieces = [
+        np.split(order[start : start + count], cut[1:-1])
+        for start, count, cut in zip(np.cumsum(per_class) - per_class, per_class, cuts, strict=True)
+    ]
+    return [np.concatenate(hand) for hand in zip(*pieces, strict=True)]
+
+
+def _cuts(per_class: Rows, clients: int, rng: np.random.Generator, alpha: float) -> Rows:
+    """Where each class `(C, K+1)` is cut: client k gets its examples from column k up to column k+1."""
+    held = np.zeros(clients, dtype=np.int64)
+    cuts = np.zeros((len(per_class), clients + 1), dtype=np.int64)
+    for label, count in enumerate(per_class):
+        is_open = held < per_class.sum() / clients
+        share = rng.dirichlet(np.full(clients, alpha)) * is_open
+        if not share.sum() > 0:  # a tiny alpha may leave the open clients a share that underflows
+            share = is_open if is_open.any() else np.ones(clients)
+        cuts[label, 1:] = np.cumsum(share / share.sum()) * count
+        cuts[label, -1] = count  # what rounding would leave over
+        held += np.diff(cuts[label])
+    return cuts
+
+
+def dirichlet_client(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: Positive = 0.5) -> list[Rows]:
+    """Client-wise: each client draws q ~ Dir(alpha * prior) over classes and N // K examples from it, unreplaced.
+
+    A class that is exhausted is left out and q renormalised.  The N modulo K examples at the end go to nobody.  Hsu,
+    Qi, Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
+    section 3.
+    """
+    labels = _labels(y)
+    _enough(labels, clients, "clients")
+    order = np.lexsort((rng.permutation(len(labels)), labels))
+    per_class = np.bincount(labels)
+    stock, taken = per_class.copy(), np.cumsum(per_class) - per_class
+    present = np.flatnonzero(per_class)
+    prior = per_class[present] / len(labels)
+    dealt = []
+    for _ in range(clients):
+        q = np.zeros(len(per_class))
+        q[present] = rng.dirichlet(alpha * prior)
+        wanted, hand = len(labels) // clients, np.zeros_like(stock)
+        # What a class cannot give any more is drawn again from the rest: the same as drawing one by one.
+        while wanted:
+            left = np.where(stock > 0, q, 0.0)
+            if not left.sum() > 0:  # every class it drew is exhausted
+                left = stock.astype(np.float64)
+            drawn = np.minimum(rng.multinomial(wanted, left / left.sum()), stock)
+            stock -= drawn
+            hand += drawn
+            wanted -= int(drawn.sum())
+        dealt.append(np.concatenate([order[at : at + count] for at, count in zip(taken, hand, strict=True)]))
+        taken += hand
+    return dealt
+
+
+def natural(groups: NDArray[Any] | None, clients: int | None) -> dict[str, Rows]:
+    """One client for each value of the client column, in sorted order, with that value as its id."""
+    if groups is None:
+        raise ValueError("this source has no client column; name it with group, or take another partition")
+    names, owner, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if clients not in (None, len(names)):
+        raise ValueError(f"the client column holds {len(names)} clients, not {clients}; leave clients out")
+    pieces = np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
+    ids = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names]
+    return dict(zip(ids, pieces, strict=True))
+
+
+PARTITIONS: dict[str, Callable[..., list[Rows] | dict[str, Rows]]] = {
+    "iid": iid,
+    "shards": shards,
+    "dirichlet": dirichlet,
+    "dirichlet-client": dirichlet_client,
+    "natural": natural,
+}
+
+
+def _labels(y: NDArray[Any]) -> Rows:
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise ValueError("deals by class labels, and these targets are none; take iid or natural")
+    return y
+
+
+def _enough(y: NDArray[Any], wanted: int, what: str) -> None:
+    if len(y) < wanted:
+        raise ValueError(f"{len(y)} examples are too few for {wanted} {what}")

@@ -1,0 +1,117 @@
+"""Arrays that one already has: what is inferred, what is refused, with the client's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fedmpi
+from fedmpi.data import write_shards
+from fedmpi.data.arrays import Chained
+from fedmpi.job import JobError
+
+X = np.zeros((5, 2), np.float32)
+Y = np.array([0, 1, 2, 1, 0])
+
+
+@settings(derandomize=True, database=None, deadline=None)
+@given(sizes=st.lists(st.integers(0, 6), min_size=1, max_size=6).filter(any), data=st.data())
+def test_chained_arrays_are_their_concatenation(sizes: list[int], data: st.DataObject) -> None:
+    whole = np.arange(sum(sizes) * 2).reshape(-1, 2)
+    chained = Chained(np.split(whole, np.cumsum(sizes)[:-1]))
+    rows = np.array(data.draw(st.lists(st.integers(0, sum(sizes) - 1), min_size=1)))
+    np.testing.assert_array_equal(chained[rows], whole[rows])
+    assert chained.shape == whole.shape
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "told", "classes", "dtype"),
+    [
+        (Y, None, "classification", ("0", "1", "2"), "int64"),
+        (Y.astype(np.uint8), None, "classification", ("0", "1", "2"), "int64"),
+        (Y > 0, None, "classification", ("0", "1"), "int64"),
+        (Y > 0, "binary", "binary", ("0", "1"), "int64"),
+        (Y * 0, "binary", "binary", ("0", "1"), "int64"),
+        (Y / 3, None, "regression", (), "float64"),
+        (np.float16(Y), None, "regression", (), "float32"),
+        (Y, "regression", "regression", (), "float32"),
+        (Y, "package.module:Task", "package.module:Task", ("0", "1", "2"), "int64"),
+    ],
+)
+def test_what_the_targets_say(
+    tmp_path: Path, y: Any, task: str | None, told: str, classes: tuple[str, ...], dtype: str
+) -> None:
+    shards = write_shards(tmp_path, {"a": (X, y)}, task=task, holdout=0)
+    assert (shards.task, shards.classes) == (told, classes)
+    assert str(shards.train(0)[1].numpy().dtype) == dtype
+    np.testing.assert_array_equal(shards.train(0)[1].numpy(), np.asarray(y, dtype))
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"), [("bool", "uint8"), (">f4", "float32"), ("uint16", "int32"), ("f2", "float16")]
+)
+def test_types_that_torch_computes_with(tmp_path: Path, given_: str, kept: str) -> None:
+    x = np.array([[0, 1], [1, 0], [1, 1], [0, 0], [1, 0]]).astype(given_)
+    shards = write_shards(tmp_path, {"a": (x, Y)}, holdout=0)
+    assert str(shards.dtype) == kept
+    np.testing.assert_array_equal(shards.train(0)[0].numpy(), x.astype(kept))
+
+
+def test_next_characters_are_of_one_vocabulary(tmp_path: Path) -> None:
+    text = np.array([[3, 1, 4, 1, 5]])
+    shards = write_shards(tmp_path, {"a": (text[:, :-1], text[:, 1:])}, task="next-character", classes="abcdef")
+    assert (shards.shape, shards.target_shape, shards.classes) == ((4,), (4,), tuple("abcdef"))
+    with pytest.raises(JobError, match="next-character of 5 classes"):
+        write_shards(tmp_path / "few", {"a": (text[:, 1:], text[:, :-1])}, task="next-character", classes="abcde")
+
+
+def test_torch_tensors_and_a_stream_of_clients(tmp_path: Path) -> None:
+    stream = ((name, (torch.ones(3, 2), torch.tensor([0, 1, 0]))) for name in ("a", "b"))
+    shards = fedmpi.write_shards(tmp_path, stream, holdout=0, scale=0.5)
+    assert torch.equal(shards.train(1)[0], torch.ones(3, 2))
+    assert shards.scale == 0.5
+
+
+def test_clients_that_say_what_they_keep_aside(tmp_path: Path) -> None:
+    aside = np.ones((2, 2), np.float32), np.array([2, 2])
+    shards = write_shards(tmp_path, {"a": (X, Y, *aside), "b": (X, Y, aside[0][:0], aside[1][:0])})
+    np.testing.assert_array_equal(shards.heldout(0)[0].numpy(), aside[0])
+    np.testing.assert_array_equal(shards.train(1)[1].numpy(), Y)
+    assert shards.heldout_sizes(np.arange(2)).tolist() == [2, 0]
+    assert shards.test_examples == 2
+
+
+@pytest.mark.parametrize(
+    ("clients", "options", "message"),
+    [
+        ({}, {}, "clients: none given"),
+        ({"a": (X, Y[:4])}, {}, r"client 'a': x has shape \(5, 2\), y \(4,\)"),
+        ({"a": (X,)}, {}, "client 'a': 1 arrays given"),
+        ({"a": (X, Y, X)}, {}, "client 'a', held out: 1 arrays given"),
+        ({"a": (X, Y), "b": (X[:, :1], Y)}, {}, r"client 'b': x is float32 of shape \(1,\)"),
+        ({"a": (X, Y), "b": (X.astype(int), Y)}, {}, "client 'b': x is int64"),
+        ({"a": (X, Y)}, {"test": (X, Y / 2)}, "test examples: y is float64"),
+        ({"a": (X, Y, X, Y), "b": (X, Y)}, {}, "give every client held-out arrays"),
+        ({"a": (X, Y, X, Y)}, {"holdout": 0.2}, "or give holdout"),
+        ([("a", (X, Y)), ("a", (X, Y))], {}, "the id 'a' is given twice"),
+        ({"": (X, Y)}, {}, "cannot be a client's id"),
+        ({"a": (X, Y)}, {"task": "clasification"}, "task: 'clasification' given; there are classification"),
+        ({"a": (X, Y / 2)}, {"task": "classification"}, "needs integer y"),
+        ({"a": (X, Y - 1)}, {}, "holds -1 to 1"),
+        ({"a": (X, Y)}, {"task": "binary"}, "binary of 3 classes"),
+        ({"a": (X, Y)}, {"classes": ["no", "yes"]}, "classification of 2 classes takes 0 to 1"),
+        ({"a": (X, X.astype(int))}, {}, "task: is missing"),
+        ({"a": (X.astype(str), Y)}, {}, "x: holds <U"),
+        ({"a": (X.astype(complex), Y)}, {}, "x: holds complex128"),
+    ],
+)
+def test_arrays_that_cannot_be(tmp_path: Path, clients: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        write_shards(tmp_path / "set", clients, **options)
+    assert not list(tmp_path.iterdir())

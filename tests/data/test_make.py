@@ -1,0 +1,118 @@
+"""From a source to a shard set, by names and options as a command line has them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmpi.data import deal_options, make
+from fedmpi.job import JobError
+
+
+@pytest.mark.parametrize(
+    ("partition", "options"),
+    [
+        ("iid", {}),
+        ("shards", {"per_client": "3"}),
+        ("dirichlet", {"alpha": "0.5"}),
+        ("dirichlet-client", {"alpha": 0.5}),
+    ],
+)
+def test_the_sum_over_clients_is_the_source(tmp_path: Path, partition: str, options: dict[str, Any]) -> None:
+    from sklearn.datasets import load_digits
+
+    lines: list[str] = []
+    shards = make(
+        "digits", tmp_path, clients=10, partition=partition, partition_options=options, files=3, progress=lines.append
+    )
+    got = [
+        [*x.flatten().tolist(), label]
+        for client in range(10)
+        for part in (shards.train(client), shards.heldout(client))
+        for x, label in zip(part[0], part[1].tolist(), strict=True)
+    ]
+    bunch = load_digits()
+    wanted = sorted([*x.tolist(), y] for x, y in zip(bunch.data, bunch.target, strict=True))
+    if partition == "dirichlet-client":
+        assert len(got) == len(wanted) - len(wanted) % 10
+        assert "7 examples are left over and go to nobody" in lines
+    else:
+        assert sorted(got) == wanted
+    assert shards.test_examples == shards.heldout_examples == pytest.approx(0.2 * len(got), abs=5)
+    assert shards.id(3) == "client-3"
+
+
+def test_the_same_seed_makes_the_same_set(tmp_path: Path) -> None:
+    digests = [make("linear", tmp_path / str(n), clients=4, seed=seed).digest for n, seed in enumerate((1, 1, 2))]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_natural_clients_have_their_names(tmp_path: Path) -> None:
+    x, y, groups = np.arange(12.0)[:, None], np.arange(12) % 2, np.array(["zoe", "adam", "eve"] * 4)
+    np.savez(tmp_path / "set.npz", x=x, y=y, client=groups)
+    shards = make("npz", tmp_path / "out", partition="natural", source_options={"source": str(tmp_path / "set.npz")})
+    assert [shards.id(client) for client in range(3)] == ["adam", "eve", "zoe"]
+    kept = np.concatenate([shards.train(0)[0], shards.heldout(0)[0]])
+    assert sorted(kept.ravel().tolist()) == [1, 4, 7, 10]
+
+
+def test_a_split_of_its_own_is_kept(tmp_path: Path) -> None:
+    x, y = np.arange(12.0)[:, None], np.arange(12) % 2
+    np.savez(tmp_path / "set.npz", x=x, y=y, x_test=x[:3] + 100, y_test=y[:3])
+    options = {"source": tmp_path / "set.npz"}
+    shards = make("npz", tmp_path / "out", clients=3, source_options=options)
+    assert shards.test()[0].flatten().tolist() == [100, 101, 102]
+    assert (shards.examples, shards.heldout_examples) == (12, 0)
+    shards = make("npz", tmp_path / "out", clients=3, source_options=options, holdout=0.5, overwrite=True)
+    assert (shards.examples, shards.heldout_examples, shards.test_examples) == (6, 6, 3)
+
+
+def test_an_importer_and_a_partition_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_of_make.py").write_text(
+        "import numpy as np\n"
+        "from fedmpi.data import Columns\n"
+        "def source(rng, examples: int = 3):\n"
+        "    return Columns(rng.random((examples, 2)), np.arange(examples), 'classification', tuple('abcdefgh'))\n"
+        "def halves(y):\n"
+        "    return {'first': np.arange(len(y) // 2), 'second': np.arange(len(y) // 2, len(y))}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    names = "mine_of_make:source", "mine_of_make:halves"
+    shards = make(
+        names[0], tmp_path / "out", clients=2, partition=names[1], source_options={"examples": "8"}, holdout=0
+    )
+    assert shards.train(shards.find("second"))[1].tolist() == [4, 5, 6, 7]
+    assert deal_options(*names, {"examples": "8"}) == ({"examples": "8"}, {})
+    sys.modules.pop("mine_of_make")
+
+
+def test_options_go_to_whom_they_belong() -> None:
+    assert deal_options("idx", "dirichlet", {"source": "a", "alpha": "1"}) == ({"source": "a"}, {"alpha": "1"})
+    with pytest.raises(JobError, match=r"beta: is not an option here; linear has examples, .*; iid has none"):
+        deal_options("linear", "iid", {"beta": "1"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"source": "mnist"}, "source: 'mnist' given; there are digits, breast_cancer"),
+        ({"partition": "iidd"}, "partition: 'iidd' given; there are iid, shards"),
+        ({"source_options": {"slop": 1}}, "source.slop: is not an option of linear; it has examples, slope"),
+        ({"source_options": {"examples": "0"}}, "source.examples: '0' given"),
+        ({"partition": "dirichlet"}, "partition: dirichlet: deals by class labels"),
+        ({"partition": "natural", "clients": None}, "no client column"),
+        ({"clients": None}, "clients: is missing"),
+        ({"clients": 0}, "clients: 0 given"),
+        ({"clients": 1001}, "1000 examples are too few for 1001 clients"),
+        ({"files": 6}, "there are only 5 clients"),
+        ({"holdout": 2}, "holdout: 2 given"),
+    ],
+)
+def test_what_cannot_be_made(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        make(**({"source": "linear", "out": tmp_path / "set", "clients": 5} | asked))
+    assert not list(tmp_path.iterdir())
