@@ -1,0 +1,27 @@
+"""What is trained: factories `(shape, outputs, **options) -> nn.Module`, by name.
+
+`shape` is one example's, `outputs` how many numbers the task asks for; the trainer fills in both.  A factory raises
+ValueError where the shape cannot fit.  Tensors begin as PyTorch's own layers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from fedmpi.models.dense import linear, logistic, mlp
+from fedmpi.models.images import cnn, lenet, small_cnn
+from fedmpi.models.sequences import char_lstm
+
+__all__ = ["MODELS"]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "linear": linear,
+    "logistic": logistic,
+    "mlp": mlp,
+    "cnn": cnn,
+    "lenet": lenet,
+    "small-cnn": small_cnn,
+    "char-lstm": char_lstm,
+}
