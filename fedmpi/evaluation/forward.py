@@ -1,0 +1,30 @@
+"""A model's outputs of many examples, batch after batch, with nothing about the model changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fedmpi.flow import Task
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """`eval()` and inference mode; afterwards every module is in the mode it was in (a person may freeze some)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def outputs(model: nn.Module, task: Task, x: Tensor, batch: int, device: torch.device | str) -> Iterator[Tensor]:
+    """The model's outputs, on `device`, of each `batch` of stored columns `x` `(N, ...)` on the host."""
+    for part in torch.split(x, batch):
+        yield model(task.inputs(part.to(device, non_blocking=True)))

@@ -1,0 +1,153 @@
+"""What is asked of the model: how stored examples become inputs, what the loss is, which metrics there are.
+
+A task of your own is `package.module:Task`.  Any class with these will do; the trainer passes of `scale`, `dtype`,
+`classes` and `target_shape` what `__init__` asks for by name, and a job's `[task]` table gives its other arguments:
+
+    class Masked:
+        name = "masked"
+        metrics = {"bias": lambda outputs, y: (outputs - y).mean()}     # (all outputs, all y) -> a number, or {}
+
+        def inputs(self, x): return x.float()                           # stored (N, ...) -> what the model takes
+        def loss(self, outputs, y): return (outputs - y)[y > 0].square().mean()      # a scalar tensor, mean of a batch
+        def outputs(self, classes): return 1                            # how many outputs a built-in model gets
+
+or begin from one of these, and keep its metrics:
+
+    class Smoothed(Classification):
+        metrics = {**Classification.metrics, "top5": top5}
+
+        def loss(self, outputs, y): return cross_entropy(outputs, y, label_smoothing=0.1)
+
+A metric function may carry an attribute `higher_is_better`; True where it has none.  `predict(outputs)`, where there is
+one, says what `fedmpi predict` writes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedmpi.evaluation import metrics
+from fedmpi.evaluation.metrics import aligned
+
+
+class Scaled:
+    """Examples that are numbers: stored values times `scale` (1/255 for bytes of an image), in the model's `dtype`."""
+
+    def __init__(self, scale: float = 1.0, dtype: torch.dtype = torch.float32, classes: tuple[str, ...] = ()) -> None:
+        self.scale, self.dtype, self.classes = scale, dtype, classes
+
+    def inputs(self, x: Tensor) -> Tensor:
+        cast = x.to(self.dtype)
+        if self.scale == 1:
+            return cast
+        return cast * self.scale if cast is x else cast.mul_(self.scale)  # stored columns are never written to
+
+
+class Classification(Scaled):
+    """One of several classes: `y` `(N,)` class indices, outputs `(N, classes)` logits, cross-entropy."""
+
+    name = "classification"
+    metrics: Mapping[str, Any] = metrics.CLASSIFICATION
+
+    def __init__(self, scale: float = 1.0, dtype: torch.dtype = torch.float32, classes: tuple[str, ...] = ()) -> None:
+        super().__init__(scale, dtype, classes)
+        if len(classes) < 2:
+            raise ValueError(f"needs at least two classes; the shard set has {len(classes)}")
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        return len(classes)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, y.long())
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"prediction": outputs.argmax(-1), "probability": outputs.softmax(-1)}
+
+
+class Binary(Scaled):
+    """One of two classes: `y` `(N,)` of 0 and 1, outputs `(N, 1)` the logit of 1, binary cross-entropy."""
+
+    name = "binary"
+    metrics: Mapping[str, Any] = metrics.BINARY
+
+    def __init__(self, scale: float = 1.0, dtype: torch.dtype = torch.float32, classes: tuple[str, ...] = ()) -> None:
+        super().__init__(scale, dtype, classes)
+        if len(classes) not in (0, 2):
+            raise ValueError(f"takes two classes; the shard set has {len(classes)}: try the task classification")
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        return 1
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(outputs.reshape(y.shape), y.to(outputs.dtype))
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        logits = outputs.reshape(-1)
+        return {"prediction": (logits > 0).long(), "probability": torch.stack((-logits, logits), -1).sigmoid()}
+
+
+class Regression(Scaled):
+    """Numbers: `y` `(N,)` or `(N, ...)`, outputs as many, mean squared error."""
+
+    name = "regression"
+    metrics: Mapping[str, Any] = metrics.REGRESSION
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        classes: tuple[str, ...] = (),
+        target_shape: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(scale, dtype, classes)
+        self.target_shape = target_shape
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        return math.prod(self.target_shape)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.mse_loss(outputs.reshape(y.shape), y.to(outputs.dtype))
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"prediction": outputs.reshape(len(outputs), *self.target_shape)}
+
+
+class NextCharacter:
+    """The character that comes next: `x` `(N, T)` indices, logits `(N, T, vocabulary)`, cross-entropy.
+
+    `y` is `(N, T)`, the next character of every position, or `(N,)`, that of the last position alone.
+    """
+
+    name = "next-character"
+    metrics: Mapping[str, Any] = metrics.NEXT_CHARACTER
+
+    def __init__(self, classes: tuple[str, ...] = ()) -> None:
+        if len(classes) < 2:
+            raise ValueError(f"needs the vocabulary as class names; the shard set has {len(classes)}")
+        self.classes = classes
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return x.long()
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        return len(classes)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(*aligned(outputs, y))
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"prediction": outputs.argmax(-1)}
+
+
+TASKS: dict[str, type] = {
+    "classification": Classification,
+    "binary": Binary,
+    "regression": Regression,
+    "next-character": NextCharacter,
+}
