@@ -1,0 +1,97 @@
+"""Every example once an epoch, in batches of the right size, whatever is copied at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmpi.training import batches as module
+from fedmpi.training.batches import batches, steps
+from tests.toy import Classify
+
+lawful = settings(derandomize=True, database=None, deadline=None, max_examples=150)
+TASK = Classify(torch.float32)
+
+
+def drawn(examples: int, batch: int, count: int, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    x = torch.arange(examples * 3, dtype=torch.uint8).view(examples, 3)
+    generator = torch.Generator().manual_seed(seed)
+    return list(batches(x, torch.arange(examples), TASK, batch, count, generator, torch.device("cpu")))
+
+
+@lawful
+@given(
+    examples=st.integers(1, 40),
+    batch=st.integers(0, 50),
+    count=st.integers(0, 60),
+    block=st.sampled_from([1, 24, 100, 2**23]),
+    seed=st.integers(0, 5),
+)
+def test_every_example_comes_once_an_epoch(examples: int, batch: int, count: int, block: int, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", block)
+        got = drawn(examples, batch, count, seed)
+    assert len(got) == count
+    size = min(batch or examples, examples)
+    epoch = -(-examples // size)
+    for place, (inputs, targets) in enumerate(got):
+        last = place % epoch == epoch - 1
+        assert len(targets) == (examples - (epoch - 1) * size if last else size)
+        assert torch.equal(inputs[:, 0].to(torch.uint8), (targets * 3).to(torch.uint8))  # x and y stay together
+    for start in range(0, count, epoch):
+        seen = torch.cat([targets for _, targets in got[start : start + epoch]]).tolist()
+        assert len(set(seen)) == len(seen)
+        if count - start >= epoch:
+            assert sorted(seen) == list(range(examples))
+
+
+@lawful
+@given(examples=st.integers(2, 40), batch=st.integers(1, 20), block=st.sampled_from([1, 24, 100]))
+def test_what_is_copied_at_once_changes_no_batch(examples: int, batch: int, block: int) -> None:
+    whole = drawn(examples, batch, 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", block)
+        parts = drawn(examples, batch, 12)
+    for (x, y), (other_x, other_y) in zip(whole, parts, strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+
+
+def test_the_order_is_new_each_epoch_and_the_generator_s_own() -> None:
+    first = torch.cat([y for _, y in drawn(30, 5, 6)])
+    both = torch.cat([y for _, y in drawn(30, 5, 12)])
+    assert torch.equal(first, both[:30])
+    assert not torch.equal(both[:30], both[30:])
+    assert not torch.equal(first, torch.cat([y for _, y in drawn(30, 5, 6, seed=1)]))
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    drawn(30, 5, 6)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("batch", [0, 7, 100])
+def test_a_full_batch_is_all_examples_in_their_order(batch: int) -> None:
+    for _, y in drawn(7, batch, 3):
+        assert y.tolist() == list(range(7))
+
+
+def test_inputs_are_the_task_s() -> None:
+    inputs, _ = drawn(5, 2, 1)[0]
+    assert inputs.dtype == torch.float32
+
+
+@lawful
+@given(examples=st.integers(1, 60), batch=st.integers(0, 70), epochs=st.integers(1, 5))
+def test_steps_are_what_the_epochs_come_to(examples: int, batch: int, epochs: int) -> None:
+    count = steps(examples, batch, epochs, None)
+    seen = sum(len(y) for _, y in drawn(examples, batch, count))
+    assert seen == epochs * examples
+    assert sum(len(y) for _, y in drawn(examples, batch, count - 1)) < seen
+
+
+def test_wanted_steps_are_taken_whatever_the_examples() -> None:
+    assert steps(3, 10, None, 25) == 25
+    assert steps(0, 0, None, 4) == 4
+    assert steps(10, 3, None, None) == 4
