@@ -1,0 +1,44 @@
+"""Federated gradient descent: each client sends one gradient over all its examples.
+
+McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data", section 2: FedSGD.
+Weighted by examples, with all clients taking part, a round is one step of gradient descent on the pooled data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Client
+from fedmpi.job import Job, JobError
+from fedmpi.strategies.strategy import Strategy
+
+
+class FedSGD(Strategy):
+    """Federated gradient descent: one full-batch gradient a round, at `local.lr` (McMahan et al. 2017)."""
+
+    learns: ClassVar[bool] = False
+
+    def check(self, job: Job) -> None:
+        for field, usual in {"batch": 0, "epochs": 1, "steps": 1}.items():
+            given = getattr(job.local, field)
+            if field in job.local.model_fields_set and given not in (usual, None):
+                raise JobError(
+                    f"local.{field}: {given} given, but fedsgd takes one gradient over all of a client's examples; "
+                    f'leave it out, or use strategy "fedavg"'
+                )
+        if job.local.optimizer.name != "sgd" or any(job.local.optimizer.options.values()) or job.local.clip:
+            raise JobError(
+                "local: fedsgd sends a plain gradient, so it takes no local.optimizer but sgd and no local.clip; "
+                "give the server an optimizer, or use the clip stage"
+            )
+
+    def result(self, client: Client) -> Mapping[str, Tensor | float]:
+        gradient = client.gradient()
+        client.planes.zero_()  # buffers behind what is trained stay as they were
+        torch.mul(gradient, -client.lr, out=client.planes[0, : len(gradient)])
+        client.steps = 1
+        return {}
