@@ -1,0 +1,100 @@
+"""How updates become one: encoded, summed on the rank, reduced over ranks, decoded at home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedmpi.aggregation.stages import Stage
+from fedmpi.flow import Comm, Layout, Passage, Unfit
+
+BLOCK = 2**17  # values that pass through the elementwise stages and into the sum at once: they stay in cache
+
+
+class ReducePath:
+    """One weighted `Reduce` a round.
+
+    `begin` empties this rank's wire, `add` enters a client's update, `collect` makes the sum.  A rank that serves no
+    client this round sends zeros.  The wire is what was encoded until the next `begin`, so that a crossing could be
+    made again from the same words.  On a GPU sums are made there and staged through `host`, which is the wire itself
+    where that lies on the host (`stage` forces the copy, so that it can be tested without a GPU).
+    """
+
+    def __init__(
+        self, comm: Comm, stages: Sequence[Stage], layout: Layout, device: torch.device, stage: bool = False
+    ) -> None:
+        self.comm, self.stages, self.layout = comm, list(stages), layout
+        each = [stage for stage in stages if stage.acts_on == "client"]
+        cut = len(each)
+        while cut and each[cut - 1].elementwise:
+            cut -= 1
+        self.whole, self.elementwise = each[:cut], each[cut:]
+        size, dtype = layout.width, layout.dtype
+        for each_stage in stages:
+            size, dtype = each_stage.wire(size, dtype)
+        self.wire = torch.zeros(size, dtype=dtype, device=device)
+        self.host = self.wire
+        if stage or device.type != "cpu":
+            self.host = torch.zeros(size, dtype=dtype, pin_memory=device.type == "cuda")
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that a rank's wire holds."""
+        return self.wire.numel() * self.wire.itemsize
+
+    def begin(self) -> None:
+        self.wire.zero_()
+
+    def add(self, wire: Tensor, passage: Passage) -> None:
+        """Encode one client's wire `(width,)`, which is used up, and enter it into this rank's sum.
+
+        Raises Unfit, with nothing entered, where the update is not finite or would not fit.
+        """
+        if not torch.isfinite(wire.sum()):
+            raise Unfit(1)
+        for stage in self.whole:
+            wire = stage.encode(wire, passage)
+        if not self.elementwise:
+            self.wire.add_(wire)
+            return
+        parts = torch.split(wire, BLOCK)
+        try:
+            for place, part in enumerate(parts):
+                for stage in self.elementwise:
+                    part = stage.encode(part, passage)
+                self.wire[place * BLOCK : place * BLOCK + len(part)].add_(part)
+        except Unfit:
+            for earlier, part in enumerate(parts[:place]):  # integers: taking them out again leaves no trace
+                for stage in self.elementwise:
+                    part = stage.encode(part, passage)
+                self.wire[earlier * BLOCK : earlier * BLOCK + len(part)].sub_(part)
+            raise
+
+    def collect(self, passage: Passage, tally: Tensor) -> tuple[Tensor, dict[str, float]] | None:
+        """Reduce the wire, and the tally (in place) beside it; at home, the mean planes `(up, size)` and the sums.
+
+        The sums hold the strategy's, and `weight` and `clients`, the totals of both weightings.  None elsewhere.
+        """
+        for stage in self.stages:
+            if stage.acts_on == "rank":
+                self.wire = stage.encode(self.wire, passage)
+        if self.host is not self.wire:
+            self.host.copy_(self.wire)
+        self.comm.reduce(self.host, tally)
+        if not self.comm.is_home:
+            return None
+        passage = replace(passage, client=None)
+        wire = self.host
+        for stage in reversed(self.stages):
+            wire = stage.decode(wire, passage)
+        names = ("weight", "clients", *self.layout.sums)
+        return self.layout.planes(wire), dict(zip(names, self.layout.tail(wire).tolist(), strict=True))
+
+    def counters(self) -> dict[str, int]:
+        """What the stages counted on this rank since the last call, by name."""
+        return {
+            name: number for stage in self.stages for name, number in zip(stage.counters, stage.count(), strict=True)
+        }

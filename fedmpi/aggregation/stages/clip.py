@@ -1,0 +1,36 @@
+"""Bound the L2 norm of an update, before its weight.
+
+The same bound as in McMahan, Ramage, Talwar, Zhang 2018, "Learning Differentially Private Recurrent Language Models",
+section 3: flat clipping.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from fedmpi.aggregation.stages.stage import Stage
+from fedmpi.flow import Passage
+
+
+class Clip(Stage):
+    """Scale an update down to an L2 norm of at most `bound`, over what was trained in all its planes."""
+
+    counters: ClassVar[tuple[str, ...]] = ("clipped",)
+
+    def __init__(self, bound: Annotated[float, Field(gt=0)]) -> None:
+        self.bound = bound
+        self.clipped = 0
+
+    def encode(self, wire: Tensor, passage: Passage) -> Tensor:
+        norm = passage.norm(wire)
+        self.clipped += int((norm > self.bound).sum())
+        factor = (self.bound / norm).clamp(max=1.0)
+        passage.layout.planes(wire)[..., passage.layout.trained].mul_(factor[..., None, None])
+        return wire
+
+    def count(self) -> tuple[int, ...]:
+        clipped, self.clipped = self.clipped, 0
+        return (clipped,)

@@ -1,0 +1,48 @@
+"""The seam that everything goes through: one change to how an update travels."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Passage
+
+
+class Stage:
+    """One change to an update's wire `(width,)`, or to a batch of them `(K, width)`.
+
+    `encode` is applied in the job's order on the way out, at each client (`acts_on` "client"), to a rank's sum ("rank")
+    or a site's ("domain"); `decode` in reverse order on the way in, at home.  Both may work in place, and return what
+    they made.  `rides` says what the result can do: be summed ("reduce"), lie side by side ("rows"), or come alone
+    ("deliver").  An `elementwise` stage treats every value alike, so that a path may hand it one piece after another.
+    """
+
+    acts_on: ClassVar[str] = "client"
+    rides: ClassVar[frozenset[str]] = frozenset({"reduce", "rows", "deliver"})
+    integers: ClassVar[bool] = False  # it makes integers, or needs them: it stands behind the weighing
+    elementwise: ClassVar[bool] = False
+    counters: ClassVar[tuple[str, ...]] = ()  # what `count` counts, summed over ranks into the journal
+
+    def wire(self, size: int, dtype: torch.dtype) -> tuple[int, torch.dtype]:
+        """What this stage turns a buffer of `size` values into."""
+        return size, dtype
+
+    def encode(self, wire: Tensor, passage: Passage) -> Tensor:
+        return wire
+
+    def decode(self, wire: Tensor, passage: Passage) -> Tensor:
+        return wire
+
+    def count(self) -> tuple[int, ...]:
+        """The counters since the last call, in their order."""
+        return ()
+
+    def ledger(self) -> dict[str, Any]:
+        """What the journal should know of this crossing, at home."""
+        return {}
+
+    def error(self, clients: int) -> float:
+        """How far the sum of `clients` wires may be from exact, each value: 0 for a stage that loses nothing."""
+        return 0.0

@@ -1,0 +1,40 @@
+"""Multiply an update by its client's weight; divide the sum by the weights that came."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fedmpi.aggregation.stages.stage import Stage
+from fedmpi.flow import Passage
+
+
+class Weigh(Stage):
+    """w = min(examples / cap, 1) or 1, each plane and sum as the layout says; the weights ride in the wire's tail.
+
+    It stands where the job's pipeline needs it: behind the stages of values, before those of integers.  Decoding
+    divides each plane and sum by the total of its own weighting; where that is 0, nothing came and the mean is 0.
+    """
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+
+    def encode(self, wire: Tensor, passage: Passage) -> Tensor:
+        weight = min(passage.examples / self.cap, 1.0)
+        layout = passage.layout
+        planes, tail = layout.planes(wire), layout.tail(wire)
+        tail[..., 0], tail[..., 1] = weight, 1.0
+        for place, weighting in enumerate(layout.weights):
+            if weighting == "examples":
+                (planes[..., place, :] if place < layout.up else tail[..., 2 + place - layout.up]).mul_(weight)
+        return wire
+
+    def decode(self, wire: Tensor, passage: Passage) -> Tensor:
+        layout = passage.layout
+        planes, tail = layout.planes(wire), layout.tail(wire)
+        totals = {"examples": tail[0].clone(), "uniform": tail[1].clone()}
+        for place, weighting in enumerate(layout.weights):
+            part = planes[place] if place < layout.up else tail[2 + place - layout.up]
+            if weighting in totals:
+                total = totals[weighting]
+                part.div_(total) if total > 0 else part.zero_()
+        return wire

@@ -1,0 +1,101 @@
+"""Where the weighing goes, and which pipelines are refused."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from fedmpi.aggregation import STAGES, pipeline
+from fedmpi.aggregation.stages import Weigh
+from fedmpi.job import Aggregation, JobError
+
+OPTIONS = {"clip": {"bound": 1.0}}
+
+
+def made(stages: list[Any], cap: int = 10, clients: int = 5) -> list[Any]:
+    return pipeline(Aggregation.model_validate({"stages": stages}), cap, clients)
+
+
+def refusal(stages: list[Any], cap: int = 10, clients: int = 5) -> str:
+    with pytest.raises(JobError) as refused:
+        made(stages, cap, clients)
+    text = str(refused.value)
+    assert text.startswith("aggregation.stages")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [names for count in range(len(STAGES) + 1) for names in itertools.permutations(STAGES, count)],
+    ids=lambda names: "+".join(names) or "none",
+)
+def test_weighing_stands_between_values_and_integers_in_every_order_that_is_taken(names: tuple[str, ...]) -> None:
+    tables = [{"name": name, **OPTIONS.get(name, {})} for name in names]
+    integers = [made([table])[-1].integers for table in tables]
+    if integers != sorted(integers):
+        later = names[integers.index(True) :]
+        text = refusal(tables)
+        assert any(name in text for name in later)
+        assert "first" in text
+        return
+    stages = made(tables)
+    assert [isinstance(stage, Weigh) for stage in stages].count(True) == 1
+    where = next(place for place, stage in enumerate(stages) if isinstance(stage, Weigh))
+    assert not any(stage.integers for stage in stages[:where])
+    assert all(stage.integers for stage in stages[where + 1 :])
+    assert len(stages) == len(names) + 1
+    kept = [type(stage) for stage in stages if not isinstance(stage, Weigh)]
+    assert kept == [type(next(s for s in made([table]) if not isinstance(s, Weigh))) for table in tables]
+    assert stages[where].cap == 10
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        (["clipp"], ["'clipp'", "clip", "fixed-point"]),
+        (["fixed-point", "fixed-point"], ["fixed-point", "twice"]),
+        ([{"name": "clip", "bound": 1}, {"name": "clip", "bound": 2}], ["clip", "twice"]),
+        (["fixed-point", {"name": "clip", "bound": 1}], ["clip", "fixed-point", "first"]),
+        ([{"name": "clip", "limit": 1}], ["limit", "clip", "bound"]),
+        (["clip"], ["clip", "bound", "missing"]),
+        ([{"name": "clip", "bound": 0}], ["bound", "0", "greater than 0"]),
+        ([{"name": "clip", "bound": "1"}], ["bound", "'1'", "number"]),
+        ([{"name": "clip", "bound": float("inf")}], ["bound", "inf"]),
+        ([{"name": "fixed-point", "bits": 16}], ["bits", "16", "32 or 64"]),
+        ([{"name": "fixed-point", "bits": 32}], ["32 bits", "clip"]),
+        ([{"name": "fixed-point", "cap": 3}], ["cap", "bits", "fraction"]),
+        ([{"name": "fixed-point", "fraction": 0}], ["fraction", "0"]),
+        ([{"name": "fixed-point", "fraction": 60}], ["60 fraction bits", "5 clients"]),
+        ([{"name": "clip", "bound": 1e9}, {"name": "fixed-point", "bits": 32}], ["32 bits", "1e+09", "smaller bound"]),
+        ([{"name": "clip", "bound": 1}, {"name": "fixed-point", "bits": 32, "fraction": 28}], ["28", "5 clients"]),
+    ],
+    ids=str,
+)
+def test_a_refusal_is_one_line_that_names_the_stage_and_what_is_wrong(stages: list[Any], words: list[str]) -> None:
+    text = refusal(stages)
+    for word in words:
+        assert word in text, text
+
+
+def test_headroom_is_counted_for_the_clients_of_a_round() -> None:
+    stages = [{"name": "clip", "bound": 1}, {"name": "fixed-point", "bits": 32, "fraction": 20}]
+    made(stages, clients=100)
+    text = refusal(stages, clients=2000)
+    assert "2000 clients" in text
+    assert "64" in text
+
+
+def test_a_refusal_of_64_bits_does_not_advise_64_bits() -> None:
+    assert "bits = 64" not in refusal([{"name": "fixed-point", "fraction": 60}])
+
+
+def test_a_user_s_own_stage_is_taken(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from fedmpi.aggregation import Stage\n\n\nclass Halve(Stage):\n    def __init__(self, by: float = 2.0):\n"
+    (tmp_path / "own_stage.py").write_text(code + "        self.by = by\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    stages = made([{"name": "own_stage:Halve", "by": 4.0}, "fixed-point"])
+    assert [type(stage).__name__ for stage in stages] == ["Halve", "Weigh", "FixedPoint"]
+    assert stages[0].by == 4.0
