@@ -1,0 +1,245 @@
+"""From a job to its parts: every name resolved, and what cannot go together refused, before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from fedmpi import optim
+from fedmpi.aggregation import Stage, pipeline
+from fedmpi.data import ShardSet
+from fedmpi.evaluation import TASKS, Scorer, higher_is_better
+from fedmpi.flat import FlatModel
+from fedmpi.flow import Layout, Task
+from fedmpi.job import Component, Job, JobError, choose
+from fedmpi.models import MODELS
+from fedmpi.rounds.stop import Stopper
+from fedmpi.strategies import STRATEGIES, Server, Strategy
+from fedmpi.training import SCHEDULES
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Facts(Protocol):
+    """What a task and a model ask of the examples."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def target_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def scale(self) -> float: ...
+
+
+@dataclass
+class Plan:
+    """What a job comes to, on any rank: nothing here knows of a communicator or a device."""
+
+    job: Job  # resolved: what was left open is filled in
+    shards: ShardSet
+    task: Task
+    model: nn.Module
+    dtype: torch.dtype
+    strategy: Strategy
+    stages: list[Stage]
+    cohort: int  # clients a round
+    optimizer: optim.Maker
+    schedule: Callable[[int, int], float]
+    metrics: tuple[str, ...]
+    stopper: Stopper
+
+    def scorer(self, device: torch.device) -> Scorer:
+        return Scorer(self.task, self.metrics, self.job.evaluation.batch, device)
+
+    def layout(self, flat: FlatModel) -> Layout:
+        """Where things lie on the wire of this job."""
+        start = flat.shared.start
+        return Layout(
+            size=flat.size,
+            trained=slice(0, flat.trained.stop - start),
+            dtype=flat.dtype,
+            up=len(self.strategy.up),
+            weights=tuple(
+                self.job.aggregation.weights if weighting == "job" else weighting
+                for weighting in (*self.strategy.up, *self.strategy.sums.values())
+            ),
+            sums=tuple(self.strategy.sums),
+        )
+
+
+def assemble(
+    job: Job,
+    shards: ShardSet | None = None,
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    task: Task | type | None = None,
+    try_out: bool = True,
+) -> Plan:
+    """Resolve a job, or refuse it: JobError for what was asked, ShardError for what the shard set is.
+
+    A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` runs two
+    examples through the model, so that one that does not fit its data is found before any rank is started.
+    """
+    shards = shards or ShardSet.open(Path(job.data.shards))
+    if shards.clients == 0 or shards.examples == 0:
+        raise JobError(f"data.shards: {job.data.shards} holds no training examples")
+    job = _resolved(job, shards)
+    dtype = _dtype(job)[1]
+    task = made_task(job, shards, task)
+    module = made_model(job, shards, task, model)
+    server = Server(optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr)
+    strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", server=server)
+    strategy.check(job)
+    asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
+    for weighting in strategy.up:
+        if asked is not None and weighting not in ("job", asked):
+            raise JobError(
+                f"aggregation.weights: {asked!r} given, but {job.strategy.name} has its own weighting ({weighting}); "
+                f"leave it out"
+            )
+    cohort = job.cohort.of(shards.clients)
+    if cohort > shards.clients:
+        raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
+    assert job.aggregation.cap is not None
+    stages = pipeline(job.aggregation, job.aggregation.cap, cohort)
+    optimizer = optim.optimizer(job.local.optimizer, "local.optimizer")
+    schedule = choose(SCHEDULES, job.local.schedule, "local.schedule")
+    metrics = job.evaluation.metrics or tuple(task.metrics)[:1]
+    scores = Scorer(task, metrics, job.evaluation.batch, torch.device("cpu")).names
+    stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task))
+    plan = Plan(job, shards, task, module, dtype, strategy, stages, cohort, optimizer, schedule, metrics, stopper)
+    if try_out:
+        _try(plan)
+    return plan
+
+
+def _resolved(job: Job, shards: ShardSet) -> Job:
+    """The job with what it left open filled in, so that its copy in the run folder says all."""
+    local, aggregation = job.local, job.aggregation
+    if local.epochs is None and local.steps is None:
+        local = local.model_copy(update={"epochs": 1})
+    if aggregation.cap is None:
+        aggregation = aggregation.model_copy(update={"cap": shards.largest})
+    changes: dict[str, Any] = {"local": local, "aggregation": aggregation}
+    if job.task is None:
+        changes["task"] = Component(name=shards.task)
+    if job.threads is None and any(stage.name == "fixed-point" for stage in aggregation.stages):
+        # Its promise is the same bits on any number of ranks, and torch's own sums depend on the number of threads.
+        changes["threads"] = 1
+    return job.model_copy(update=changes)
+
+
+def _dtype(job: Job) -> tuple[Component, torch.dtype]:
+    """The model's component without the options that are the trainer's, and the dtype that it asks for."""
+    options = job.model.options
+    given = options.pop("dtype", "float32")
+    options.pop("init", None)
+    if given not in DTYPES:
+        raise JobError(f"model.dtype: {given!r} given; there are {', '.join(DTYPES)}")
+    return Component(name=job.model.name, **options), DTYPES[given]
+
+
+def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:
+    """The job's task for such examples; or the script's own."""
+    if task is not None and not isinstance(task, type):
+        return task
+    component = job.task if task is None else Component(name=task.__name__)
+    assert component is not None
+    made: Task = choose(
+        TASKS if task is None else {component.name: task},
+        component,
+        "task",
+        scale=facts.scale,
+        dtype=_dtype(job)[1],
+        classes=facts.classes,
+        target_shape=facts.target_shape,
+    )
+    return made
+
+
+def made_model(
+    job: Job, facts: Facts, task: Task, model: nn.Module | Callable[..., nn.Module] | None = None, init: bool = True
+) -> nn.Module:
+    """The job's model for such examples, from its seed or, with `init`, its pretrained file; or the script's own."""
+    component, dtype = _dtype(job)
+    if isinstance(model, nn.Module):
+        module = model
+    else:
+        registry = MODELS if model is None else {component.name: model}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(job.seed)  # the same start on every rank: what is frozen never travels
+            module = choose(registry, component, "model", shape=facts.shape, outputs=task.outputs(facts.classes))
+    if not isinstance(module, nn.Module):
+        raise JobError(
+            f"model.name: {component.name!r} gave a {type(module).__name__}; it should return a torch.nn.Module"
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise JobError(f"model.name: {component.name!r} has no parameter that can be trained")
+    pretrained = job.model.options.get("init")
+    if init and pretrained is not None:
+        _load(module, pretrained)
+    return module.to(dtype)
+
+
+def _load(module: nn.Module, init: Any) -> None:
+    """Start from a pretrained model's safetensors file, kept under its state_dict names."""
+    if not isinstance(init, str):
+        raise JobError(f"model.init: {init!r} given; should be the path of a safetensors file")
+    try:
+        tensors = load_file(init)
+    except (OSError, SafetensorError) as error:
+        raise JobError(f"model.init: {init}: cannot be read as safetensors: {error}") from None
+    own = module.state_dict()
+    wrong = [f"has no {name}" for name in own if name not in tensors]
+    wrong += [f"has {name}, which the model has not" for name in tensors if name not in own]
+    wrong += [
+        f"has {name} of shape {tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise JobError(f"model.init: {init} does not fit the model: it {'; '.join(wrong[:3])}{more}")
+    module.load_state_dict(tensors)
+
+
+def _try(plan: Plan) -> None:
+    """Two examples through the model and its loss: what does not fit is told in the job's words."""
+    shards, task = plan.shards, plan.task
+    client = int(np.argmax(shards.sizes(np.arange(min(shards.clients, 1000)))))
+    x, y = shards.train(client)
+    plan.model.eval()
+    try:
+        with torch.no_grad():
+            task.loss(plan.model(task.inputs(x[:2])), y[:2])
+    except (RuntimeError, ValueError, IndexError) as error:
+        model, asked = plan.job.model.name, plan.job.task.name if plan.job.task else ""
+        if model not in MODELS or asked not in TASKS:
+            raise  # the user's own code: they want its traceback
+        raise JobError(
+            f"model.name: {model!r} with task {asked!r} does not fit the examples of {plan.job.data.shards}, "
+            f"x {tuple(shards.shape)}: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def resolved_table(plan: Plan) -> dict[str, Any]:
+    """The resolved job as the table that its file holds."""
+    return {name: _plain(value) for name, value in plan.job.model_dump(exclude_none=True).items() if value != {}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None and inner != {}}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

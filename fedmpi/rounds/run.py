@@ -1,0 +1,245 @@
+"""A whole run, from a job to its folder: what `fedmpi train` does on every rank, and what a script calls."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedmpi.aggregation import ReducePath
+from fedmpi.comm import wrap
+from fedmpi.data import ShardSet
+from fedmpi.flat import FlatModel
+from fedmpi.flow import Comm, Refused, State, Task, Where
+from fedmpi.job import Job, JobError, read
+from fedmpi.records.checkpoint import write_tensors
+from fedmpi.records.folder import RunFolder
+from fedmpi.rounds.assemble import Plan, assemble, resolved_table
+from fedmpi.rounds.scribe import Line, Scribe
+from fedmpi.rounds.synchronous import Parts, run, starting
+from fedmpi.training import Sequential
+from fedmpi.version import VERSION
+
+# What may differ when a run goes on: none of it changes what the remaining rounds compute.
+MAY_CHANGE = ("name", "rounds", "stop", "checkpoint", "evaluation", "device", "threads", "data.shards", "run")
+
+
+@dataclass
+class Run:
+    """What a run leaves with the script that made it.
+
+    On every rank `model` is the final one, on that rank's device.  `lines` are the journal's and `stopped` says why it
+    ended: on rank 0 alone, empty and None elsewhere.
+    """
+
+    model: nn.Module
+    lines: list[dict[str, Any]]
+    stopped: str | None
+    job: Job
+
+
+def train(
+    job: Where | Mapping[str, Any] | Job,
+    comm: Any = None,
+    *,
+    model: nn.Module | Callable[..., nn.Module] | None = None,
+    task: Task | type | None = None,
+    shards: ShardSet | Where | None = None,
+    out: Where | None = None,
+    on_round: Callable[[dict[str, Any]], None] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Train a job on every rank of `comm`: an mpi4py communicator, or None for this process alone.  Collective.
+
+    `job` is a path to a TOML file or a dict of the same shape; a script may leave `[model]` and `[data]` out of it and
+    give `model` (a module, or a factory of `shape` and `outputs`), `task` (an object or class like those of
+    `fedmpi.evaluation`) and `shards` (a folder or a ShardSet) instead.  `out` is the run's folder, None to keep nothing
+    on disk.  `on_round(line)` is called on rank 0 with each line of the journal, as it is written.
+
+    Raises Refused (JobError, ShardError) on every rank, with the message on one of them, where the job cannot be run
+    or a client's update was not finite.
+    """
+    comm = wrap(comm)
+    folder = RunFolder(Path(out)) if out is not None else None
+    plan: Plan | None = None
+    # Home first, so that a wrong job is told once, before any other rank has done work.
+    for turn in (True, False):
+        error: Refused | None = None
+        if comm.is_home is turn:
+            try:
+                plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn)
+                if turn and folder is not None:
+                    folder.take(resume, overwrite)
+            except Refused as refused:
+                error = refused
+        comm.settle(error)
+    assert plan is not None
+    parts = build(plan, comm, folder, on_round)
+    error = None
+    try:
+        if comm.is_home:
+            starting(plan, parts.flat, parts.state)
+            _open(parts, folder, resume, overwrite)
+    except Refused as refused:
+        error = refused
+    comm.settle(error)
+    try:
+        run(parts)
+        if parts.scribe is not None and folder is not None:
+            _keep(parts, folder)
+    except Refused as refused:
+        # One rank alone is in trouble (a shard damaged, a disk full): it cannot come to the next collective.
+        comm.fail(refused)
+    scribe = parts.scribe
+    comm.settle(_broken(parts) if scribe is not None and scribe.broken else None)
+    return Run(parts.flat.model, scribe.lines if scribe else [], scribe.ended if scribe else None, plan.job)
+
+
+def build(
+    plan: Plan, comm: Comm, folder: RunFolder | None = None, on_round: Callable[[Line], None] | None = None
+) -> Parts:
+    """A rank's parts: the flat model on its device, the buffers, the engine, the path; at home, the scribe."""
+    job, place = plan.job, comm.place
+    torch.set_num_threads(job.threads or place.threads)
+    device = place.device(job.device)
+    flat = FlatModel(plan.model, dtype=plan.dtype, device=device)
+    layout = plan.layout(flat)
+    state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin=device.type == "cuda")
+    everyone = job.server.trains or comm.size == 1
+    seats = comm.size if everyone else comm.size - 1
+    seat = comm.me if everyone else (comm.me - 1 if comm.me else None)
+    engine = Sequential(
+        flat, plan.task, plan.strategy, layout, plan.shards, job.local, plan.optimizer, plan.schedule,
+        job.seed, job.rounds, state,
+    )  # fmt: skip
+    scorer = plan.scorer(device)
+    scores = scorer.names if job.evaluation.clients and plan.shards.heldout_examples else ()
+    scribe = None
+    if comm.is_home:
+        plan.strategy.server.begin(state, layout.trained)
+        scribe = Scribe(
+            folder,
+            state,
+            plan.strategy.server,
+            plan.stopper,
+            job.checkpoint.every,
+            job.checkpoint.keep,
+            {"digest": plan.shards.digest},
+            on_round,
+        )
+    path = ReducePath(comm, plan.stages, layout, device)
+    return Parts(plan, comm, flat, layout, state, engine, path, scorer, seat, seats, scribe, tuple(scores))
+
+
+def _job(job: Where | Mapping[str, Any] | Job, model: Any, shards: Any) -> Job:
+    if isinstance(job, Job):
+        return job
+    if not isinstance(job, Mapping):
+        return read(job)
+    table = dict(job)
+    if model is not None:
+        table.setdefault("model", {"name": getattr(model, "__name__", type(model).__name__)})
+    if shards is not None:
+        table.setdefault("data", {"shards": str(shards.folder if isinstance(shards, ShardSet) else shards)})
+    return read(table)
+
+
+def _shards(shards: ShardSet | Where | None) -> ShardSet | None:
+    return ShardSet.open(Path(shards)) if isinstance(shards, (str, os.PathLike)) else shards
+
+
+def _open(parts: Parts, folder: RunFolder | None, resume: bool, overwrite: bool) -> None:
+    """At home: take the folder, and go on from its last checkpoint where that is asked."""
+    scribe, table = parts.scribe, resolved_table(parts.plan)
+    if folder is None or scribe is None:
+        return
+    if overwrite:
+        folder.clear()
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+    if resume and folder.holds_run:
+        _same(folder.read_job(), table, parts.plan.shards.digest)
+        if not scribe.resume() and folder.journal.exists():
+            scribe.journal_restart()
+    folder.done.unlink(missing_ok=True)
+    folder.write_job({**table, "run": _machine(parts)})
+
+
+def _same(old: Mapping[str, Any], new: Mapping[str, Any], digest: str) -> None:
+    """Raise JobError where the job is not the one that began the run, naming the fields that may not change."""
+    kept = old.get("run", {}).get("data", digest)
+    if kept != digest:
+        raise JobError(
+            "--resume: data.shards holds other data than the run began with; give the same, or another --out"
+        )
+    may = [*MAY_CHANGE]
+    if any(stage["name"] == "fixed-point" for stage in new["aggregation"].get("stages", [])):
+        may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
+    before, after = _leaves(old), _leaves(new)
+    changed = [
+        name
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not any(f"{name}.".startswith(f"{field}.") for field in may)
+    ]
+    if changed:
+        told = "; ".join(f"{name}: {after.get(name)!r} given, it was {before.get(name)!r}" for name in changed[:4])
+        raise JobError(f"--resume: is another job than the run's ({told}); only {', '.join(may[:-2])} may change")
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in table.items():
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return leaves
+
+
+def _machine(parts: Parts) -> dict[str, Any]:
+    """Where a run ran: for its report, and so that a resume knows its data."""
+    comm = parts.comm
+    return {
+        "fedmpi": VERSION,
+        "torch": torch.__version__,
+        "mpi": comm.library,
+        "host": platform.node(),
+        "ranks": comm.size,
+        "threads": torch.get_num_threads(),
+        "device": str(parts.flat.device),
+        "data": parts.plan.shards.digest,
+    }
+
+
+def _keep(parts: Parts, folder: RunFolder) -> None:
+    """At home, when all is done: the last checkpoint, the model under its own names, and then DONE."""
+    scribe = parts.scribe
+    assert scribe is not None
+    scribe.checkpoint()
+    keep_model(parts, folder, parts.state.round - 1)
+    if not scribe.broken:
+        folder.done.write_text(f"{scribe.ended}\n", encoding="utf-8")
+
+
+def keep_model(parts: Parts, folder: RunFolder, round: int) -> None:
+    """Write the model under its state_dict names, with what it must be told of examples to be used again."""
+    plan = parts.plan
+    facts = {
+        "task": plan.job.task.name if plan.job.task else "",
+        "shape": list(plan.shards.shape),
+        "target_shape": list(plan.shards.target_shape),
+        "classes": list(plan.shards.classes),
+        "scale": plan.shards.scale,
+        "round": round,
+    }
+    write_tensors(folder.model, parts.flat.state_dict(), facts)
+
+
+def _broken(parts: Parts) -> Refused:
+    made = parts.state.round - 1
+    kept = f"the model of round {made} is kept" if made else "no round was finished"
+    assert parts.scribe is not None
+    return Refused(f"{parts.scribe.broken}; {kept}")

@@ -1,0 +1,161 @@
+"""What home tells and keeps of a run: its journal lines, its checkpoints, and when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import REASONS, State
+from fedmpi.records.checkpoint import Checkpoints, pack, unpack
+from fedmpi.records.folder import RunFolder
+from fedmpi.records.journal import Journal, read
+from fedmpi.rounds.stop import Stopper
+from fedmpi.rounds.tally import Tally
+from fedmpi.strategies import Server
+
+Line = dict[str, Any]
+
+
+class Scribe:
+    """Line t tells of the model that round t made, which round t + 1's clients score: so it is written a crossing late.
+
+    What a line still lacks, the stop counters and the best so far ride in checkpoint t.  Without a `folder` nothing is
+    written; `lines` and `on_round` tell all the same.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        state: State,
+        server: Server,
+        stopper: Stopper,
+        every: int,
+        keep: int,
+        facts: Mapping[str, Any],
+        on_round: Callable[[Line], None] | None,
+    ) -> None:
+        self.state, self.server, self.stopper, self.every, self.facts = state, server, stopper, every, dict(facts)
+        self.on_round = on_round
+        self.lines: list[Line] = []
+        self.pending: Line | None = None  # line t, until its model has been scored
+        self.stopped: str | None = None
+        self.broken: str | None = None  # why the run cannot go on
+        self.before = 0.0  # seconds of earlier launches
+        self.began = time.perf_counter()
+        self.journal = Journal(folder.journal) if folder else None
+        self.checkpoints = Checkpoints(folder.checkpoints, keep) if folder else None
+
+    @property
+    def elapsed(self) -> float:
+        return self.before + time.perf_counter() - self.began
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint: state, server and counters as they were.  False where there is none."""
+        found = self.checkpoints.last() if self.checkpoints else None
+        if found is None or self.checkpoints is None or self.journal is None:
+            return False
+        tensors, metadata = found
+        self.state.planes.copy_(tensors["planes"])
+        self.state.round = metadata["round"] + 1
+        self.server.load(unpack("server", tensors))
+        self.stopper.load(metadata["stop"])
+        self.pending, self.before = metadata["pending"], metadata["elapsed"]
+        self.journal.cut(metadata["round"])
+        self.lines = read(self.journal.path) if self.journal.path.exists() else []
+        self.checkpoints.after(metadata["round"])
+        return True
+
+    def journal_restart(self) -> None:
+        """Begin again: a run that left no checkpoint tells its lines anew."""
+        if self.journal is not None:
+            self.journal.cut(0)
+
+    @property
+    def ended(self) -> str:
+        """Why the run ended, in a few words."""
+        return self.broken or self.stopped or "rounds"
+
+    def received(self) -> None:
+        """While the clients train: checkpoint the model that they received."""
+        made = self.state.round - 1
+        if self.every and made and made % self.every == 0:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Keep the model that the last round made, with all that the next one needs."""
+        if self.checkpoints is not None and self.journal is not None:
+            self.journal.sync()
+            self.checkpoints.save(self.state.round - 1, *self._kept())
+
+    def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"planes": self.state.planes, **pack("server", self.server.state())}
+        return tensors, {
+            **self.facts,
+            "round": self.state.round - 1,
+            "pending": self.pending,
+            "stop": self.stopper.state(),
+            "elapsed": self.elapsed,
+        }
+
+    def scored(self, evaluation: Mapping[str, Any], seconds: float) -> bool:
+        """Complete the line of the model just scored, and write it; True where the run ends with that model.
+
+        A last line is held back: `close` scores the model once more, on all clients.
+        """
+        line = self.pending
+        if line is None:
+            return self.broken is not None
+        line["evaluation"] = evaluation
+        line["seconds"]["evaluate"] = seconds
+        self.stopped = self.stopper.look(line)
+        if evaluation and self.stopper.improved(line) and self.checkpoints is not None:
+            self.checkpoints.save_best(self.state.round - 1, *self._kept())
+        if self.stopped or self.broken:
+            return True
+        self._write(line)
+        return False
+
+    def crossed(self, line: Line) -> None:
+        """Round t is over: its line waits for its model's score."""
+        line["seconds"]["elapsed"] = self.elapsed
+        self.pending = line
+
+    def unfit(self, tally: Tally, name: Callable[[int], str]) -> None:
+        """Remember that a client's update could not enter the sum: the run ends with the model of the round before."""
+        if tally.unfit:
+            told = "; ".join(f"client {name(place)}'s update {REASONS[reason]}" for place, reason in tally.unfit[:3])
+            more = f"; and {len(tally.unfit) - 3} more" if len(tally.unfit) > 3 else ""
+            self.broken = f"round {self.state.round}: {told}{more}"
+
+    def close(self, evaluation: Mapping[str, Any]) -> None:
+        """Write the last line, with the final model's scores on all held-out examples."""
+        if self.pending is not None:
+            self._write({**self.pending, "evaluation": evaluation, "stopped": self.ended})
+
+    def _write(self, line: Line) -> None:
+        self.lines.append(line)
+        if self.journal is not None:
+            self.journal.write(line)
+        if self.on_round is not None:
+            self.on_round(line)
+
+
+def fill(line: Line, tally: Tally, sums: Mapping[str, float]) -> Line:
+    """What a line says of a crossing's updates, beside its times and bytes."""
+    return {
+        **line,
+        "clients": len(tally.rows) - len(tally.unfit),
+        "weight": sums["weight"],
+        "examples": tally.examples,
+        "steps": tally.steps,
+        "train_loss": tally.loss,
+    }
+
+
+def finite(mean: Tensor) -> bool:
+    """Nothing in the mean is infinite or no number."""
+    return bool(torch.isfinite(mean.sum()))

@@ -1,0 +1,305 @@
+"""Whole runs, on threads instead of MPI: the laws of the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fedmpi
+from fedmpi.job import JobError
+from fedmpi.strategies import STRATEGIES
+from tests.fake import Fake, launch
+from tests.rounds.conftest import SIZES, blobs
+
+FIXED = {"aggregation": {"stages": ["fixed-point"]}}
+
+
+def weights(run: fedmpi.Run) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
+
+
+def on(ranks: int, job: dict[str, Any], **given: Any) -> list[fedmpi.Run]:
+    return launch(ranks, lambda comm: fedmpi.train(job, comm, **given))
+
+
+def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: part for name, part in line.items() if name not in ("seconds", "idle", "bytes")} for line in lines]
+
+
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_fixed_point_gives_the_same_bits_at_any_number_of_ranks(
+    job: dict[str, Any], strategy: str, trains: bool
+) -> None:
+    """The float sum does not (the next test), so the equality is the stage's doing."""
+    local = {"lr": 0.1} if strategy == "fedsgd" else job["local"]
+    job |= FIXED | {"strategy": {"name": strategy}, "local": local, "server": {"trains": trains}}
+    job["stop"] = {"metric": "loss"}
+    alone = fedmpi.train(job)
+    for ranks in (2, 3, 4, 6):
+        runs = on(ranks, job)
+        for run in runs:
+            assert torch.equal(weights(run), weights(alone)), f"{ranks} ranks"
+        assert without_times(runs[0].lines) == without_times(alone.lines)
+
+
+def test_a_float_sum_depends_on_the_number_of_ranks(job: dict[str, Any]) -> None:
+    made = {tuple(weights(on(ranks, job)[0]).tolist()) for ranks in (2, 3, 4, 6)}
+    assert len(made) > 1
+    reference = torch.tensor(next(iter(made)))
+    for other in made:
+        torch.testing.assert_close(torch.tensor(other), reference, atol=1e-5, rtol=1e-5)
+
+
+def test_every_rank_leaves_with_the_final_model(job: dict[str, Any]) -> None:
+    runs = on(3, job)
+    assert all(torch.equal(weights(run), weights(runs[0])) for run in runs)
+    assert [line["round"] for line in runs[0].lines] == [1, 2, 3, 4, 5]
+    assert [run.lines for run in runs[1:]] == [[], []]
+    assert runs[0].stopped == "rounds"
+
+
+def test_a_round_is_one_broadcast_and_one_reduction(job: dict[str, Any]) -> None:
+    """Beside them: settling at the start and the end, the last broadcast, and one reduction of all clients' scores."""
+
+    def work(comm: Fake) -> list[str]:
+        fedmpi.train(job, comm)
+        return [call for call in comm.traffic if call != "settle"]
+
+    for traffic in launch(3, work):
+        assert traffic == ["broadcast", "reduce"] * job["rounds"] + ["broadcast", "reduce"]
+
+
+def test_more_ranks_than_clients_of_a_round(job: dict[str, Any]) -> None:
+    job |= FIXED | {"cohort": {"size": 2}}
+    assert torch.equal(weights(on(6, job)[3]), weights(fedmpi.train(job)))
+
+
+def test_fedsgd_is_gradient_descent_on_the_pooled_data(job: dict[str, Any], tmp_path: Path) -> None:
+    """Oracle: softmax regression by a NumPy loop, from the same start."""
+    clients = blobs()
+    fedmpi.write_shards(tmp_path / "all", clients, holdout=0.0, classes=("a", "b", "c"))
+    job |= {"data": {"shards": str(tmp_path / "all")}, "model": {"name": "logistic", "dtype": "float64"}, "rounds": 30}
+    job |= {"cohort": {}, "strategy": {"name": "fedsgd"}, "local": {"lr": 0.5}, "evaluation": {"every": 0}}
+    begin = {}
+
+    def start(shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
+        module = torch.nn.Linear(*shape, outputs)
+        begin["weight"], begin["bias"] = (
+            module.weight.detach().double().numpy().T,
+            module.bias.detach().double().numpy(),
+        )
+        return module
+
+    run = on(3, job, model=start)[0]
+    x = np.concatenate([x for x, _ in clients.values()]).astype(np.float64)
+    y = np.eye(3)[np.concatenate([y for _, y in clients.values()])]
+    weight, bias = begin["weight"].copy(), begin["bias"].copy()
+    for _ in range(30):
+        logits = x @ weight + bias
+        chances = np.exp(logits - logits.max(1, keepdims=True))
+        error = chances / chances.sum(1, keepdims=True) - y
+        weight -= 0.5 * x.T @ error / len(x)
+        bias -= 0.5 * error.mean(0)
+    np.testing.assert_allclose(run.model.weight.detach().numpy().T, weight, atol=1e-6)
+    np.testing.assert_allclose(run.model.bias.detach().numpy(), bias, atol=1e-6)
+
+
+def test_one_client_and_one_full_batch_epoch_is_plain_gradient_descent(job: dict[str, Any], tmp_path: Path) -> None:
+    x, y = blobs()["site-5"]
+    fedmpi.write_shards(tmp_path / "one", {"only": (x, y)}, holdout=0.0, classes=("a", "b", "c"))
+    job |= {"data": {"shards": str(tmp_path / "one")}, "cohort": {}, "local": {"lr": 0.2, "batch": 0, "epochs": 1}}
+    torch.manual_seed(5)
+    mine = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    theirs = torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    theirs.load_state_dict(mine.state_dict())
+    run = fedmpi.train(job, model=mine)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.2)
+    for _ in range(job["rounds"]):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+    expected = torch.cat([parameter.detach().flatten() for parameter in theirs.parameters()])
+    torch.testing.assert_close(weights(run), expected, atol=1e-6, rtol=1e-5)
+
+
+class Killed(BaseException):
+    """As a SIGKILL would: nothing that catches errors sees it."""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_resume_equals_never_stopping(job: dict[str, Any], tmp_path: Path, after: int, optimizer: str) -> None:
+    """Killed after any line and resumed, also on another number of ranks, a run ends in the same bits and lines."""
+    job |= FIXED | {"server": {"optimizer": optimizer, "lr": 0.1}}
+    whole = fedmpi.train(job, out=tmp_path / "whole")
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["round"] == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fedmpi.train(job, out=tmp_path / "cut", on_round=kill)
+    resumed = on(3, job, out=tmp_path / "cut", resume=True)[0]
+    assert torch.equal(weights(resumed), weights(whole))
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "journal.jsonl").read_text().splitlines()]
+    assert without_times(lines) == without_times(whole.lines)
+    assert (tmp_path / "cut" / "DONE").exists()
+
+
+def test_a_finished_run_goes_on_with_more_rounds(job: dict[str, Any], tmp_path: Path) -> None:
+    job |= FIXED
+    long = fedmpi.train(job | {"rounds": 8})
+    fedmpi.train(job, out=tmp_path / "run")
+    more = fedmpi.train(job | {"rounds": 8}, out=tmp_path / "run", resume=True)
+    assert torch.equal(weights(more), weights(long))
+    assert without_times(more.lines) == without_times(long.lines)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("seed", {"seed": 4}),
+        ("model.hidden", {"model": {"name": "mlp", "hidden": [9]}}),
+        ("local.lr", {"local": {"lr": 0.2, "batch": 4, "epochs": 2}}),
+        ("strategy.name", {"strategy": "fedsgd", "local": {"lr": 0.1}}),
+    ],
+)
+def test_resume_refuses_another_job_by_its_field(
+    job: dict[str, Any], tmp_path: Path, field: str, change: dict[str, Any]
+) -> None:
+    fedmpi.train(job, out=tmp_path / "run")
+    before = (tmp_path / "run" / "job.toml").read_bytes()
+    with pytest.raises(JobError, match=field):
+        fedmpi.train(job | change, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "job.toml").read_bytes() == before
+
+
+def test_a_folder_that_holds_a_run_is_refused_unless_told(job: dict[str, Any], tmp_path: Path) -> None:
+    fedmpi.train(job, out=tmp_path / "run")
+    with pytest.raises(fedmpi.Refused, match="--resume"):
+        fedmpi.train(job, out=tmp_path / "run")
+    again = fedmpi.train(job | {"seed": 9}, out=tmp_path / "run", overwrite=True)
+    assert len((tmp_path / "run" / "journal.jsonl").read_text().splitlines()) == len(again.lines) == 5
+
+
+def test_a_target_ends_the_run_with_the_model_that_met_it(job: dict[str, Any], tmp_path: Path) -> None:
+    job |= {"rounds": 50, "stop": {"accuracy": 0.7}, "evaluation": {"every": 2}}
+    run = on(2, job, out=tmp_path / "run")[0]
+    last = run.lines[-1]
+    assert run.stopped == last["stopped"] == "accuracy 0.7 reached"
+    assert last["round"] % 2 == 0
+    assert last["evaluation"]["test"]["accuracy"] >= 0.7
+    assert all(line["evaluation"].get("test", {"accuracy": 0})["accuracy"] < 0.7 for line in run.lines[:-1])
+    shards = fedmpi.ShardSet.open(Path(job["data"]["shards"]))
+    x, y = shards.test()
+    with torch.no_grad():
+        right = (run.model(x).argmax(-1) == y).double().mean()
+    assert last["evaluation"]["test"]["accuracy"] == pytest.approx(float(right))
+
+
+def test_patience_and_seconds(job: dict[str, Any]) -> None:
+    still = job | {"rounds": 50, "local": {"lr": 1e-12}, "stop": {"patience": 3, "metric": "accuracy"}}
+    assert fedmpi.train(still).lines[-1]["round"] == 4
+    assert fedmpi.train(job | {"rounds": 1000, "stop": {"seconds": 0.05}}).stopped == "0.05 seconds"
+
+
+def test_the_journal_tells_what_a_round_did(job: dict[str, Any]) -> None:
+    """Against a NumPy recount of the cohort."""
+    run = on(3, job)[0]
+    shards = fedmpi.ShardSet.open(Path(job["data"]["shards"]))
+    for line in run.lines:
+        assert line["clients"] == 7
+        assert 0 < line["weight"] <= 7
+        assert line["steps"] >= 7 * 2
+        assert line["examples"] == pytest.approx(line["weight"] * shards.largest, rel=1e-5)
+        assert set(line["seconds"]) == {"broadcast", "train", "reduce", "step", "evaluate", "total", "elapsed"}
+        assert line["bytes"]["down"] > 4 * sum(parameter.numel() for parameter in run.model.parameters())
+        assert line["lost"] == {"ranks": [], "clients": []}
+        accuracy = line["evaluation"]["clients"]["accuracy"]
+        assert accuracy["worst_tenth"] <= accuracy["mean"]
+        assert json.loads(json.dumps(line)) == line
+    assert run.lines[-1]["train_loss"] < run.lines[0]["train_loss"]
+    assert shards.clients == len(SIZES)
+
+
+def test_the_final_model_is_scored_on_every_client(job: dict[str, Any]) -> None:
+    run = on(4, job | {"evaluation": {"every": 0}})[0]
+    assert all(not line["evaluation"] for line in run.lines[:-1])
+    shards = fedmpi.ShardSet.open(Path(job["data"]["shards"]))
+    accuracies = []
+    for client in range(shards.clients):
+        x, y = shards.heldout(client)
+        if len(y):
+            with torch.no_grad():
+                accuracies.append(float((run.model(x).argmax(-1) == y).double().mean()))
+    told = run.lines[-1]["evaluation"]["clients"]["accuracy"]
+    assert told["mean"] == pytest.approx(np.mean(accuracies))
+    assert told["std"] == pytest.approx(np.std(accuracies))
+
+
+@pytest.mark.parametrize("stages", [[], ["fixed-point"]])
+def test_an_update_that_is_not_finite_ends_the_run_by_name(
+    job: dict[str, Any], tmp_path: Path, stages: list[str]
+) -> None:
+    class Bad(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * (float("nan") if self.training and len(x) == 3 else 1.0)
+
+    clients = blobs((8, 8, 3, 8))
+    fedmpi.write_shards(tmp_path / "bad", clients, holdout=0.0, classes=("a", "b", "c"))
+    job |= {"data": {"shards": str(tmp_path / "bad")}, "cohort": {}, "aggregation": {"stages": stages}}
+    job |= {"local": {"lr": 0.1, "batch": 0}, "model": "mine"}
+    with pytest.raises(fedmpi.Refused, match="site-2.*not finite") as caught:
+        on(3, job, model=lambda shape, outputs: Bad(*shape, outputs), out=tmp_path / "run")
+    assert caught.value.code == 1
+    assert not (tmp_path / "run" / "DONE").exists()
+
+
+def test_an_error_in_a_users_model_reaches_the_caller(job: dict[str, Any]) -> None:
+    class Broken(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                raise RuntimeError("my own mistake")
+            return super().forward(x)
+
+    with pytest.raises(RuntimeError, match="my own mistake"):
+        on(3, job | {"model": "mine"}, model=lambda shape, outputs: Broken(*shape, outputs))
+
+
+def test_batchnorm_statistics_travel_and_counts_do_not(job: dict[str, Any]) -> None:
+    def make(shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(*shape, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, outputs))
+
+    job |= FIXED | {"local": {"lr": 0.1, "batch": 0}, "server": {"optimizer": "adam", "lr": 0.01}, "model": "mine"}
+    run = on(3, job, model=make)[1]
+    assert run.model[1].running_mean.abs().max() > 0
+    assert (run.model[1].running_var > 0).all()
+    assert int(run.model[1].num_batches_tracked) == 0
+    assert torch.equal(weights(run), weights(fedmpi.train(job, model=make)))
+
+
+def test_a_script_may_bring_its_own_task(job: dict[str, Any]) -> None:
+    class Margin:
+        metrics = {"hits": lambda outputs, y: (outputs.argmax(-1) == y).double().mean()}
+
+        def inputs(self, x: torch.Tensor) -> torch.Tensor:
+            return x.float()
+
+        def outputs(self, classes: tuple[str, ...]) -> int:
+            return len(classes)
+
+        def loss(self, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.multi_margin_loss(outputs, y)
+
+    run = fedmpi.train(job, task=Margin)
+    assert run.lines[-1]["evaluation"]["test"]["hits"] > 0.5

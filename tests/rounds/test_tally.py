@@ -1,0 +1,101 @@
+"""Rows that one rank alone fills add up to exactly what each rank put there."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmpi.rounds.tally import Tally
+from tests.fake import Fake, launch
+
+lawful = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+
+
+def filled(random: np.random.Generator, ranks: int, clients: int, scores: int) -> tuple[list[Tally], np.ndarray]:
+    """A tally per rank, each client's row filled by one of them; and the rows."""
+    names = tuple(f"score{place}" for place in range(scores))
+    tallies = [Tally(ranks, clients, ("clipped",), names) for _ in range(ranks)]
+    rows = np.empty((clients, 4 + scores))
+    for place in range(clients):
+        tally = tallies[random.integers(ranks)]
+        examples, steps = int(random.integers(0, 100)), int(random.integers(0, 9))
+        loss = float(random.normal()) if steps else math.nan
+        reason = int(random.integers(0, 3))
+        tally.client(place, examples, steps, loss, reason)
+        row = random.normal(size=scores) * 10.0 ** random.integers(-9, 9)
+        tally.score(place, row)
+        rows[place] = [examples, steps, loss, reason, *row]
+    for me, tally in enumerate(tallies):
+        tally.rank(me, 0.1 * me, 0.3, {"clipped": me})
+    return tallies, rows
+
+
+@lawful
+@given(ranks=st.integers(1, 6), clients=st.integers(0, 12), scores=st.integers(0, 3), seed=st.integers(0, 10**6))
+def test_the_sum_holds_every_row_bit_for_bit(ranks: int, clients: int, scores: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    tallies, rows = filled(random, ranks, clients, scores)
+    for order in (range(ranks), random.permutation(ranks)):
+        total = Tally(ranks, clients, ("clipped",), tallies[0].scores)
+        for me in order:
+            total.vector += tallies[me].vector
+        np.testing.assert_array_equal(total.rows, rows)
+        assert total.rows.tobytes() == (rows + 0.0).tobytes()
+        assert total.ranks[:, 0].tolist() == [0.1 * me for me in range(ranks)]
+        assert total.ranks[:, 1].tolist() == [0.3] * ranks
+        assert total.counted == {"clipped": sum(range(ranks))}
+
+
+@lawful
+@given(clients=st.integers(0, 12), seed=st.integers(0, 10**6))
+def test_home_reads_what_the_rows_say(clients: int, seed: int) -> None:
+    [tally], rows = filled(np.random.default_rng(seed), 1, clients, 2)
+    assert tally.examples == sum(rows[:, 0])
+    assert tally.steps == sum(rows[:, 1])
+    assert tally.unfit == [(place, int(row[3])) for place, row in enumerate(rows) if row[3]]
+    np.testing.assert_array_equal(tally.client_scores, rows[:, 4:])
+    trained = [row for row in rows if row[1] > 0]
+    total = sum(row[0] for row in trained)
+    if total:
+        assert tally.loss == pytest.approx(sum(row[0] * row[2] for row in trained) / total)
+    else:
+        assert tally.loss is None
+
+
+def test_a_client_that_did_not_train_does_not_spoil_the_loss() -> None:
+    tally = Tally(1, 3, (), ())
+    tally.client(0, 10, 2, 1.0, 0)
+    tally.client(1, 30, 0, math.nan, 0)
+    tally.client(2, 30, 3, 2.0, 0)
+    assert tally.loss == pytest.approx(1.75)
+
+
+def test_over_ranks_it_is_one_reduction_of_float64() -> None:
+    def work(comm: Fake) -> Tally:
+        tally = Tally(comm.size, 4, (), ("accuracy",))
+        for place in range(comm.me, 4, comm.size):
+            tally.client(place, place + 1, 1, 0.1 * place, 0)
+            tally.score(place, np.array([1 / (place + 3)]))
+        tally.rank(comm.me, 1.5, 0.5, {})
+        comm.reduce(tally.vector)
+        return tally
+
+    for ranks in (1, 2, 3):
+        home = launch(ranks, work)[0]
+        assert home.vector.dtype == torch.float64
+        assert home.client_scores.ravel().tolist() == [1 / (place + 3) for place in range(4)]
+        assert home.examples == 10
+        assert home.ranks.tolist() == [[1.5, 0.5]] * ranks
+
+
+def test_rows_are_views_of_the_vector_that_travels() -> None:
+    tally = Tally(2, 3, ("a", "b"), ("c",))
+    assert tally.vector.numel() == 2 * (2 + 2) + 3 * (4 + 1)
+    tally.vector.fill_(2.0)
+    assert (tally.rows == 2.0).all()
+    assert (tally.ranks == 2.0).all()

@@ -1,0 +1,85 @@
+"""The same laws over a real MPI, at the number of ranks of this launch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fedmpi
+from tests.rounds.conftest import blobs
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture
+def world() -> Any:
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
+
+
+@pytest.fixture
+def job(world: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A shard set that rank 0 wrote, and a job over it."""
+    folder = None
+    if world.rank == 0:
+        folder = tmp_path_factory.mktemp("world") / "blobs"
+        fedmpi.write_shards(folder, blobs(), holdout=0.25, classes=("a", "b", "c"))
+    return {
+        "seed": 3,
+        "rounds": 4,
+        "data": {"shards": str(world.bcast(folder))},
+        "cohort": {"fraction": 0.5},
+        "model": {"name": "mlp", "hidden": [8]},
+        "local": {"lr": 0.1, "batch": 4, "epochs": 2},
+        "aggregation": {"stages": [{"name": "clip", "bound": 1.0}, "fixed-point"]},
+        "server": {"optimizer": "adam", "lr": 0.05},
+    }
+
+
+def weights(run: fedmpi.Run) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_same_bits_as_one_process_alone(world: Any, job: dict[str, Any], trains: bool) -> None:
+    """So at every number of ranks and on every MPI: each is compared with the run that uses none."""
+    run = fedmpi.train(job | {"server": job["server"] | {"trains": trains}}, world)
+    alone = fedmpi.train(job)
+    assert torch.equal(weights(run), weights(alone))
+    assert len(run.lines) == (4 if world.rank == 0 else 0)
+
+
+def test_a_wrong_job_is_told_on_one_rank_and_leaves_all(world: Any, job: dict[str, Any]) -> None:
+    with pytest.raises(fedmpi.Refused) as caught:
+        fedmpi.train(job | {"cohort": {"size": 1000}}, world)
+    assert caught.value.code == 2
+    told = world.gather(str(caught.value))
+    if world.rank == 0:
+        assert "cohort.size" in told[0]
+        assert not any(told[1:])
+
+
+def test_resume_on_this_number_of_ranks(
+    world: Any, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A run cut off in one process goes on here with the same bits."""
+    out = world.bcast(tmp_path_factory.mktemp("run") / "out" if world.rank == 0 else None)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["round"] == 2:
+            raise Killed
+
+    if world.rank == 0:
+        with pytest.raises(Killed):
+            fedmpi.train(job, out=out, on_round=kill)
+    world.Barrier()
+    run = fedmpi.train(job, world, out=out, resume=True)
+    assert torch.equal(weights(run), weights(fedmpi.train(job)))
+    assert (Path(out) / "DONE").exists() or world.rank
