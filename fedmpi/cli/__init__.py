@@ -1,0 +1,85 @@
+"""The verbs: train, shard, evaluate, predict, report, list, doctor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from fedmpi.cli.inspect import doctor, list_
+from fedmpi.cli.shard import shard
+from fedmpi.cli.train import train
+from fedmpi.cli.use import evaluate, predict, report
+from fedmpi.flow import Refused
+from fedmpi.launch.detect import world as launched
+from fedmpi.version import VERSION
+
+app = typer.Typer(
+    help="Federated learning for HPC, on MPI and PyTorch.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedmpi {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def fedmpi(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Federated learning for HPC, on MPI and PyTorch."""
+
+
+app.command()(train)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(shard)
+app.command()(evaluate)
+app.command()(predict)
+app.command()(report)
+app.command(name="list")(list_)
+app.command()(doctor)
+
+
+def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
+    """Run one verb; the exit status.  What a person did wrong is one message, on one rank, and no traceback."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments), prog_name="fedmpi", standalone_mode=False, obj=world)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as left:
+        return int(left.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _tell("stopped")
+        return 130
+    except Refused as refused:
+        if str(refused):
+            _tell(str(refused))
+        return refused.code
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's own: a wrong option, told with the usage
+        if show is None:
+            raise
+        if _speaks():
+            show()
+        return int(getattr(error, "exit_code", 2))
+
+
+def _tell(message: str) -> None:
+    if _speaks():
+        print(f"fedmpi: {message}", file=sys.stderr, flush=True)
+
+
+def _speaks() -> bool:
+    """Before ranks can talk, the launcher's word says which of them is the first."""
+    launch = launched()
+    return launch is None or not launch.rank

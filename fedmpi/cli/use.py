@@ -1,0 +1,62 @@
+"""`fedmpi evaluate`, `predict` and `report`: what a trained model is good for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    on: Annotated[Path | None, typer.Option(help="The shard set to score on.  [the run's own]")] = None,
+    checkpoint: Annotated[str, typer.Option(help="Which model: final, or best.")] = "final",
+    metrics: Annotated[str | None, typer.Option(help="Metrics, with commas between.  [the job's]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
+    """Score a trained model on held-out examples: centrally, and client by client."""
+    from fedmpi.rounds.load import load, score
+
+    scores = score(load(run, checkpoint, on), metrics.split(",") if metrics else None)
+    if as_json:
+        typer.echo(json.dumps(scores))
+        return 0
+    for name, value in scores.get("test", {}).items():
+        typer.echo(f"test      {name:<12} {_number(value)}")
+    for name, spread in scores.get("clients", {}).items():
+        told = ", ".join(f"{word.replace('_', ' ')} {_number(value)}" for word, value in spread.items())
+        typer.echo(f"clients'  {name:<12} {told}")
+    return 0
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    source: Annotated[Path, typer.Option(help="Examples: .npz (x), .npy, or .csv of feature columns.")],
+    out: Annotated[Path, typer.Option(help="Predictions: .csv or .npz.")],
+    checkpoint: Annotated[str, typer.Option(help="Which model: final, or best.")] = "final",
+) -> int:
+    """Use a trained model: a prediction for each example, with probabilities where there are classes."""
+    from fedmpi.rounds.load import load, predictions
+
+    count = predictions(load(run, checkpoint), source, out)
+    typer.echo(f"{count} prediction{'s' * (count != 1)} in {out}")
+    return 0
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN ...", help="One run's folder, or several to lay over each other.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The HTML file.  [report.html in the first folder]")] = None,
+) -> int:
+    """Draw a report: curves, spread over clients, time and bytes, in one HTML file with its pictures beside it."""
+    from fedmpi.records.report import report as draw
+
+    typer.echo(f"report in {draw(runs, out)}")
+    return 0
