@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,13 +17,19 @@ Kind = Callable[..., torch.optim.Optimizer]  # a class of torch.optim
 class Optimizer:
     """One of torch's optimisers over a flat vector: `step(gradient)` changes `values` in place.
 
-    `plain` is SGD without momentum or decay, for which a caller may write its own line instead.
+    `plain` is SGD without momentum or decay, for which a caller may write its own line instead: torch's own object is
+    made when it is first asked for, since making one takes a second of imports (torch's compiler).
     """
 
     def __init__(self, kind: Kind, options: dict[str, Any], values: Tensor, lr: float) -> None:
-        self.plain = kind is torch.optim.SGD and not any(options.values())
+        self.plain = _plain(kind, options)
         self.values = nn.Parameter(values)
-        self.torch = kind([self.values], lr=lr, foreach=False, **options)
+        self.lr, self.kind, self.options = lr, kind, options
+
+    @cached_property
+    def torch(self) -> Any:
+        """torch's own optimiser, over the same memory."""
+        return self.kind([self.values], lr=self.lr, foreach=False, **self.options)
 
     def step(self, gradient: Tensor) -> None:
         self.values.grad = gradient
@@ -30,12 +37,14 @@ class Optimizer:
 
     def restart(self, lr: float) -> None:
         """Forget what was learnt of earlier steps: the next client begins afresh, at this learning rate."""
-        self.torch.state.clear()
-        self.torch.param_groups[0]["lr"] = lr
+        self.lr = lr
+        if "torch" in self.__dict__:
+            self.torch.state.clear()
+            self.torch.param_groups[0]["lr"] = lr
 
     def state(self) -> dict[str, Tensor]:
         """What must be kept for the next step to be the same."""
-        kept = self.torch.state.get(self.values, {})
+        kept = {} if self.plain else self.torch.state.get(self.values, {})
         return {name: torch.as_tensor(value) for name, value in kept.items() if value is not None}
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -43,12 +52,17 @@ class Optimizer:
             self.torch.state[self.values][name] = value.clone()
 
 
+def _plain(kind: Kind, options: dict[str, Any]) -> bool:
+    return kind is torch.optim.SGD and not any(options.values())
+
+
 Maker = Callable[[Tensor, float], Optimizer]
 
 
 def _of(kind: Kind, **options: Any) -> Maker:
     # Made once on nothing, so that a wrong value is refused when the job is read.
-    kind([nn.Parameter(torch.zeros(1))], lr=1.0, **options)
+    if not _plain(kind, options):
+        kind([nn.Parameter(torch.zeros(1))], lr=1.0, **options)
     return lambda values, lr: Optimizer(kind, options, values, lr)
 
 

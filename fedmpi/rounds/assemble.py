@@ -179,7 +179,7 @@ def made_model(
     else:
         registry = MODELS if model is None else {component.name: model}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.seed)  # the same start on every rank: what is frozen never travels
+            torch.default_generator.manual_seed(job.seed)  # the same start on every rank: what is frozen never travels
             module = choose(registry, component, "model", shape=facts.shape, outputs=task.outputs(facts.classes))
     if not isinstance(module, nn.Module):
         raise JobError(
