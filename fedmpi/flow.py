@@ -137,7 +137,8 @@ class Unfit(Exception):
 
 REASONS = {
     1: "is not finite: its training diverged (a smaller local.lr or a local.clip helps)",
-    2: "is too large for the fixed-point stage (put clip before it, or give it fewer fraction bits)",
+    2: "is too large for the fixed-point stage (put clip before it, or give it fewer fraction bits; clip leaves "
+    "buffers such as BatchNorm's alone)",
 }
 
 

@@ -262,7 +262,8 @@ def options(factory: Callable[..., Any], given: Sequence[str] = ()) -> dict[str,
         if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        known = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
+        kind = parameter.annotation if known else Any
         found[name] = (kind, default)
     return found
 
@@ -270,6 +271,8 @@ def options(factory: Callable[..., Any], given: Sequence[str] = ()) -> dict[str,
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(factory, eval_str=True).parameters
+    except NameError:
+        return inspect.signature(factory).parameters  # annotations that are there for a type checker alone
     except (TypeError, ValueError):
         return {}  # some of C's own tell nothing of themselves: they are called as they are
 
@@ -280,8 +283,8 @@ def choose(
     """What a component's name stands for in its room's dict, made with its options and what is `given`.
 
     `given` arguments that the factory does not take are dropped, so that a component asks only for what it needs.
-    A name with a colon, `package.module:factory`, is the user's own.  With `text`, options may be a command line's
-    words.  Raises JobError for an unknown name (listing the
+    A name with a colon, `package.module:factory`, is the user's own.  With `text`, options may be words of a command
+    line.  Raises JobError for an unknown name (listing the
     known ones), an unknown option (listing the options), a wrong type or value.
     """
     factory = find(registry, component.name, field)

@@ -468,6 +468,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def loose(width=2, **rest):\n    return [width, rest]\n"
         "def broken():\n    raise ValueError('of their own')\n"
     )
+    (tmp_path / "own_typed.py").write_text(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from torch import Tensor\n"
+        "def factory(shape: tuple[int, ...], start: Tensor | None = None, width: int = 2):\n    return [shape, width]\n"
+    )
     (tmp_path / "own_needs.py").write_text("import a_module_that_is_not_there\n")
     (tmp_path / "own_wrong.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -478,6 +483,10 @@ def test_a_user_s_factory_is_made_with_its_options(own: Path) -> None:
     assert choose({}, Component(name="own_parts:factory", width=5), "model") == ["made", 5]
     assert choose({}, Component(name="own_parts:factory"), "model", shape=(3,)) == ["made", 2]
     assert choose({}, Component(name="own_parts:loose"), "model", shape=(3,)) == [2, {"shape": (3,)}]
+
+
+def test_a_user_s_annotations_may_be_for_the_checker_alone(own: Path) -> None:
+    assert choose({}, Component(name="own_typed:factory", width=5), "model", shape=(3,)) == [(3,), 5]
 
 
 def test_a_user_s_module_may_lie_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,11 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3))
 
 
+def cumulative() -> nn.Module:
+    """Batch statistics that are means over all batches so far: the integer count of them matters."""
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, momentum=None), nn.ReLU(), nn.Linear(5, 3))
+
+
 def frozen() -> nn.Module:
     """A body that stays as it is under a head that learns."""
     model = mlp()
@@ -124,6 +129,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "mlp": mlp,
     "dropout": dropout,
     "normed": normed,
+    "cumulative": cumulative,
     "frozen": frozen,
     "tied": Tied,
 }

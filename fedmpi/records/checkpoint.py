@@ -60,6 +60,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
+        for torn in [*folder.glob(".*.part"), *folder.glob(".tmp*")]:  # what a kill left of a write
+            torn.unlink(missing_ok=True)
 
     def save(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Keep the state of a run whose model has been through `round` rounds; drop the oldest beyond `keep`."""

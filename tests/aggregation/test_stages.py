@@ -219,6 +219,22 @@ def test_the_sum_of_a_full_round_at_its_bound_never_wraps(
         assert sums["weight"] == clients
 
 
+@pytest.mark.parametrize(
+    "names", [("fixed-point",), ({"name": "clip", "bound": 1.0}, "fixed-point")], ids=["bare", "clip"]
+)
+def test_in_64_bits_what_is_never_clipped_has_room(names: tuple[Any, ...]) -> None:
+    """Buffers behind what is trained, and sums: up to 2^8, however large the cap and the round."""
+    layout = Layout(4, slice(0, 2), torch.float64, 1, ("uniform", "none"), ("a",))
+    path = fresh(chain(*names, cap=10**6, clients=1000), layout)
+    wire = torch.tensor([0.1, 0.1, 200.0, -200.0, 0.0, 0.0, 200.0], dtype=torch.float64)
+    passage = Passage(1, np.arange(1), layout)
+    path.add(wire.clone(), passage.of(0, 10))
+    result = path.collect(passage, torch.zeros(1))
+    assert result is not None
+    assert result[0][0].tolist() == pytest.approx([0.1, 0.1, 200.0, -200.0], abs=1e-9)
+    assert result[1]["a"] == pytest.approx(200.0)
+
+
 @pytest.mark.parametrize(("cap", "clients"), [(1, 1), (600, 10), (60_000, 100), (10, 100_000)])
 def test_in_64_bits_a_small_client_keeps_its_digits(cap: int, clients: int) -> None:
     """2^32 times the power of two above `cap`: one example's weighted update is as fine as 2^-32."""

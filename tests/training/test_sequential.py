@@ -33,7 +33,7 @@ def by_hand(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = TORCH[optimizer](trained, lr=lr, **options)
     order = torch.Generator().manual_seed(key(seed, round, client))
-    torch.manual_seed(key(seed, round, client))
+    torch.manual_seed(key(seed, round, client, use=1))
     model.train()
     total = 0.0
     for _ in range(epochs):

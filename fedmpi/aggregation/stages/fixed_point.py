@@ -44,7 +44,7 @@ class FixedPoint(Stage):
         elif bits == 32:
             self.fraction = room - 1 - math.ceil(math.log2(reach))
         else:
-            spare = 8 if clipped is None else 1 + math.ceil(math.log2(reach))  # bits before the point, of one value
+            spare = max(8, 1 + math.ceil(math.log2(reach)))  # bits before the point: no clip bounds buffers and sums
             self.fraction = min(32 + math.ceil(math.log2(cap)), room - spare)
         if self.fraction < 8 or math.ldexp(reach, self.fraction) >= math.ldexp(1.0, room):
             raise JobError(
