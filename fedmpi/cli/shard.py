@@ -45,7 +45,13 @@ def shard(
         progress=typer.echo,
     )
     for name, value in shards.summary().items():
-        typer.echo(f"  {name:<20} {value}")
+        if isinstance(value, dict):  # of the first few clients, how many examples of each class
+            for client, counts in value.items():
+                held = ", ".join(f"{count} x {label}" for label, count in counts.items() if count)
+                typer.echo(f"  {client:<10} {held[:100]}{' ...' if len(held) > 100 else ''}")
+        else:
+            told = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            typer.echo(f"  {name:<10} {told}")
     return 0
 
 
