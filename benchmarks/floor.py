@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from mpi4py import MPI
@@ -9,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+import fedmpi
 from fedmpi.data import ShardSet
 
 
@@ -65,3 +71,32 @@ class Floor:
             for part, truth in zip(x.split(1024), y.split(1024), strict=True)
         )
         return right / len(y)
+
+
+def timed(floor: Floor | None, world: MPI.Comm, rounds: int, work: Callable[[Floor, int], None]) -> float:
+    """Median seconds of `work(floor, round)` on the floor's ranks, told to the server, which sleeps meanwhile."""
+    spent = np.zeros(1)
+    if floor is not None:
+        times = []
+        for round in range(1, rounds + 1):
+            torch.manual_seed(round)
+            began = time.perf_counter()
+            work(floor, round)
+            floor.comm.Barrier()
+            times.append(time.perf_counter() - began)
+        spent[0] = statistics.median(times)
+    waiting = world.Ibarrier()
+    while not waiting.Test():
+        time.sleep(1e-3)
+    world.Bcast(spent, root=1)
+    return float(spent[0])
+
+
+def ours(job: dict[str, Any], world: MPI.Comm, **given: Any) -> float:
+    """Median seconds of a job's rounds, wall clock from one line to the next, at the server.
+
+    The last line waits for the final score, and the first for two crossings: what lies between are rounds.
+    """
+    ends: list[float] = []
+    fedmpi.train(job, world, on_round=lambda line: ends.append(time.perf_counter()), **given)
+    return statistics.median(np.diff(ends[:-1])) if ends else 0.0

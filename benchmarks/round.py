@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
+from functools import partial
 
-import numpy as np
-import torch
-from floor import Floor
+from floor import Floor, ours, timed
 from machine import memory, mnist, on_ranks
 
-import fedmpi
 from fedmpi.data import ShardSet
 from fedmpi.models import MODELS
 from fedmpi.rounds.cohort import draw
@@ -53,18 +50,19 @@ def main() -> None:
             "local": {"lr": 0.1, "batch": 10, "epochs": epochs},
             "evaluation": {"every": int(evaluated), "clients": False},
         }
-        ours, theirs = [], []
+        mine, theirs = [], []
         for pair in range(given.pairs + 1):
-            first = _ours(job, world, given.rounds, pair)
-            second = _floor(floor, world, shards, given.rounds, evaluated, pair)
+            # Journal and a checkpoint every round, as by default.
+            first = ours({**job, "seed": pair}, world, out="runs/benchmark-round", overwrite=True)
+            second = timed(floor, world, given.rounds, partial(_round, shards.clients, pair, evaluated))
             if pair and world.rank == 0:  # the first pair warms up
-                ours.append(first)
+                mine.append(first)
                 theirs.append(second)
         if world.rank == 0:
-            ratios = sorted(mine / its for mine, its in zip(ours, theirs, strict=True))
+            ratios = sorted(one / other for one, other in zip(mine, theirs, strict=True))
             print(
                 f"{given.model}, evaluation {'on ' if evaluated else 'off'}: "
-                f"round {statistics.median(ours):.3f} s, floor {statistics.median(theirs):.3f} s, "
+                f"round {statistics.median(mine):.3f} s, floor {statistics.median(theirs):.3f} s, "
                 f"ratio {statistics.median(ratios):.3f} (pairs {ratios[0]:.3f} to {ratios[-1]:.3f})",
                 flush=True,
             )
@@ -74,34 +72,11 @@ def main() -> None:
         print(f"rank {rank} ({told}): anonymous {used['anonymous']:.0f} MiB, PSS {used['pss']:.0f} MiB")
 
 
-def _ours(job: dict, world: object, rounds: int, pair: int) -> float:
-    """Median seconds from one round's line to the next's, at the server."""
-    ends: list[float] = []
-    told = {"out": "runs/benchmark-round", "overwrite": True}  # journal and a checkpoint every round, as by default
-    fedmpi.train({**job, "seed": pair}, world, on_round=lambda line: ends.append(time.perf_counter()), **told)
-    # The last line waits for the final score, and the first for two crossings: what lies between are rounds.
-    return statistics.median(np.diff(ends[:-1])) if ends else 0.0
-
-
-def _floor(floor: Floor | None, world: object, shards: ShardSet, rounds: int, evaluated: bool, pair: int) -> float:
-    """Median seconds of the floor's rounds, told to the server, which sleeps meanwhile."""
-    spent = np.zeros(1)
-    if floor is not None:
-        times = []
-        for round in range(1, rounds + 1):
-            began = time.perf_counter()
-            torch.manual_seed(round)
-            floor.round(draw(pair, round, shards.clients, 10))
-            if evaluated and floor.comm.rank == 0:
-                floor.evaluate()
-            floor.comm.Barrier()
-            times.append(time.perf_counter() - began)
-        spent[0] = statistics.median(times)
-    waiting = world.Ibarrier()
-    while not waiting.Test():
-        time.sleep(1e-3)
-    world.Bcast(spent, root=1)
-    return float(spent[0])
+def _round(clients: int, seed: int, evaluated: bool, floor: Floor, round: int) -> None:
+    """One round of the floor, over the cohort that ours draws."""
+    floor.round(draw(seed, round, clients, 10))
+    if evaluated and floor.comm.rank == 0:
+        floor.evaluate()
 
 
 if __name__ == "__main__":

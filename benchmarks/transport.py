@@ -13,8 +13,7 @@ import statistics
 import time
 
 import numpy as np
-import torch
-from floor import Floor
+from floor import Floor, ours, timed
 from machine import DATA, memory, on_ranks
 
 import fedmpi
@@ -59,11 +58,11 @@ def main() -> None:
     size = sum(parameter.numel() for parameter in module.parameters())
     for pair in range(given.pairs + 1):
         found = {
-            "ours": _ours(job, world),
+            "ours": ours(job, world),
             "bare float32": _bare(world, size, np.float32, given.rounds),
-            "ours, fixed-point": _ours({**job, "aggregation": {"stages": ["fixed-point"]}}, world),
+            "ours, fixed-point": ours({**job, "aggregation": {"stages": ["fixed-point"]}}, world),
             "bare int64": _bare(world, size, np.int64, given.rounds),
-            "floor": _floor(floor, world, given.rounds),
+            "floor": timed(floor, world, given.rounds, lambda floor, round: floor.round(np.arange(CLIENTS))),
         }
         if pair:  # the first warms up
             for name, seconds in found.items():
@@ -71,18 +70,12 @@ def main() -> None:
     if world.rank == 0:
         for name, seconds in table.items():
             print(f"{name:<18} {statistics.median(seconds):.3f} s a round ({min(seconds):.3f} to {max(seconds):.3f})")
-        for ours, other in (("ours", "floor"), ("ours", "bare float32"), ("ours, fixed-point", "bare int64")):
-            ratios = sorted(a / b for a, b in zip(table[ours], table[other], strict=True))
-            print(f"{ours} / {other}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+        for one, other in (("ours", "floor"), ("ours", "bare float32"), ("ours, fixed-point", "bare int64")):
+            ratios = sorted(a / b for a, b in zip(table[one], table[other], strict=True))
+            print(f"{one} / {other}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
     for rank, used in enumerate(world.gather(memory()) or []):
         told = f"with the floor's model; one model is {size * 4 / 2**20:.0f} MiB"
         print(f"rank {rank}: anonymous {used['anonymous']:.0f} MiB, {told}")
-
-
-def _ours(job: dict, world: object) -> float:
-    ends: list[float] = []
-    fedmpi.train(job, world, on_round=lambda line: ends.append(time.perf_counter()))
-    return statistics.median(np.diff(ends[:-1])) if ends else 0.0
 
 
 def _bare(world: object, size: int, dtype: type, rounds: int) -> float:
@@ -98,24 +91,6 @@ def _bare(world: object, size: int, dtype: type, rounds: int) -> float:
         world.Reduce(MPI.IN_PLACE if world.rank == 0 else up, up if world.rank == 0 else None, op=MPI.SUM, root=0)
         times.append(time.perf_counter() - began)
     return statistics.median(times)
-
-
-def _floor(floor: Floor | None, world: object, rounds: int) -> float:
-    spent = np.zeros(1)
-    if floor is not None:
-        times = []
-        for round in range(rounds):
-            torch.manual_seed(round)
-            began = time.perf_counter()
-            floor.round(np.arange(CLIENTS))
-            floor.comm.Barrier()
-            times.append(time.perf_counter() - began)
-        spent[0] = statistics.median(times)
-    waiting = world.Ibarrier()
-    while not waiting.Test():
-        time.sleep(1e-3)
-    world.Bcast(spent, root=1)
-    return float(spent[0])
 
 
 if __name__ == "__main__":

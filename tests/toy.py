@@ -203,5 +203,6 @@ def rig(
         seed=seed,
         rounds=rounds,
         state=state,
+        staged=False,
     )
     return Rig(flat, layout, state, chosen, engine)

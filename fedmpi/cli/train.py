@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,17 +50,42 @@ def train(
 
         show(_read(job, overrides), ranks or _ranks(None))
         return 0
+    asked = Asked(job, out, tuple(overrides or ()), resume, overwrite, baseline, quiet)
     found = launch.world()
     if found is None:
         launch.refuse_singletons(1)
-    if found is None and ranks != 1:
-        return _start(job, ranks, out, overrides, resume, overwrite, baseline, quiet)
-    if found is not None and ranks is not None and found.size not in (None, ranks):
+        if ranks != 1:
+            return _start(asked, ranks)
+    elif ranks is not None and found.size not in (None, ranks):
         raise Refused(f"-n {ranks}: given, but {found.launcher} has started {found.size} ranks; leave -n out under it")
-    return _train(context.obj, found, job, out, overrides, resume, overwrite, baseline, quiet)
+    return _train(asked, context.obj() if found else None)
 
 
-def _read(path: Path, overrides: list[str] | None) -> Job:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asked for."""
+
+    path: Path
+    out: Path | None
+    overrides: tuple[str, ...]
+    resume: bool
+    overwrite: bool
+    baseline: str | None
+    quiet: bool
+
+    def folder(self, job: Job) -> Path:
+        return self.out or Path("runs") / job.name
+
+    def words(self, folder: Path) -> list[str]:
+        """The same again, for the ranks to read."""
+        words = ["train", str(self.path), "--out", str(folder)]
+        words += [word for text in self.overrides for word in ("--set", text)]
+        switches = {"--resume": self.resume, "--overwrite": self.overwrite, "--quiet": self.quiet}
+        words += [name for name, given in switches.items() if given]
+        return [*words, "--baseline", self.baseline] if self.baseline else words
+
+
+def _read(path: Path, overrides: Sequence[str] | None) -> Job:
     from fedmpi.job import read
 
     return read(path, overrides or ())
@@ -73,78 +100,48 @@ def _ranks(cohort: int | None) -> int:
     return 1 + (cores() if cohort is None else min(cores(), cohort))
 
 
-def _start(
-    path: Path,
-    ranks: int | None,
-    out: Path | None,
-    overrides: list[str] | None,
-    resume: bool,
-    overwrite: bool,
-    baseline: str | None,
-    quiet: bool,
-) -> int:
+def _start(asked: Asked, ranks: int | None) -> int:
     """Check everything here, then let mpirun start the ranks."""
     from fedmpi.records.folder import RunFolder
     from fedmpi.rounds import assemble
 
-    job = _read(path, overrides)
+    job = _read(asked.path, asked.overrides)
     plan = assemble(job)
-    folder = RunFolder(out or Path("runs") / job.name)
-    if baseline is None:
-        folder.take(resume, overwrite)
-    arguments = ["train", str(path), "--out", str(folder.path)]
-    arguments += [word for text in overrides or () for word in ("--set", text)]
-    arguments += [
-        f"--{name}" for name, given in {"resume": resume, "overwrite": overwrite, "quiet": quiet}.items() if given
-    ]
-    arguments += ["--baseline", baseline] if baseline else []
-    return launch.run(ranks or _ranks(plan.cohort), arguments, done=None if baseline else folder.done)
+    folder = RunFolder(asked.folder(job))
+    if asked.baseline is None:
+        folder.take(asked.resume, asked.overwrite)
+    done = None if asked.baseline else folder.done
+    return launch.run(ranks or _ranks(plan.cohort), asked.words(folder.path), done=done)
 
 
-def _train(
-    world: Any,
-    found: launch.Launch | None,
-    path: Path,
-    out: Path | None,
-    overrides: list[str] | None,
-    resume: bool,
-    overwrite: bool,
-    baseline: str | None,
-    quiet: bool,
-) -> int:
-    """This process is a rank, or the only one."""
+def _train(asked: Asked, world: Any) -> int:
+    """This process is a rank of `world`, or the only one."""
     from fedmpi import rounds
     from fedmpi.cli.progress import Progress
     from fedmpi.comm import wrap
 
-    comm: Any = wrap(world() if found is not None else None)
+    comm = wrap(world)
     launch.refuse_singletons(comm.size, comm.library)
-    job = None
+    job: Job | None = None
     error: Refused | None = None
     try:
-        job = _read(path, overrides)
+        job = _read(asked.path, asked.overrides)
     except Refused as refused:
         error = refused
     comm.settle(error)
     assert job is not None
-    folder = out or Path("runs") / job.name
-    shown = comm.is_home and not quiet
-    progress = Progress(job.name, job.rounds, comm.size) if shown else None
+    folder = asked.folder(job)
+    progress = Progress(job.name, job.rounds, comm.size) if comm.is_home and not asked.quiet else None
+    told = progress.round if progress else None
     try:
-        if baseline is not None:
-            rounds.baseline(job, comm, baseline, folder, on_round=progress.round if progress else None)
+        if asked.baseline is not None:
+            rounds.baseline(job, comm, asked.baseline, folder, told)
+            folder = folder / "baselines" / asked.baseline
         else:
-            rounds.train(
-                job,
-                comm,
-                out=folder,
-                resume=resume,
-                overwrite=overwrite,
-                on_round=progress.round if progress else None,
-            )
+            rounds.train(job, comm, out=folder, resume=asked.resume, overwrite=asked.overwrite, on_round=told)
     finally:
         if progress is not None:
             progress.stop()
     if progress is not None:
-        progress.told(folder if baseline is None else folder / "baselines" / baseline, baseline)
+        progress.told(folder, asked.baseline)
     return 0

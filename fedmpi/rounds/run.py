@@ -103,12 +103,20 @@ def train(
 
 
 def build(
-    plan: Plan, comm: Comm, folder: RunFolder | None = None, on_round: Callable[[Line], None] | None = None
+    plan: Plan,
+    comm: Comm,
+    folder: RunFolder | None = None,
+    on_round: Callable[[Line], None] | None = None,
+    staged: bool | None = None,
 ) -> Parts:
-    """A rank's parts: the flat model on its device, the buffers, the engine, the path; at home, the scribe."""
+    """A rank's parts: the flat model on its device, the buffers, the engine, the path; at home, the scribe.
+
+    `staged` keeps what MPI touches in host buffers of its own, as a GPU needs it; True does so on the host too.
+    """
     job, place = plan.job, comm.place
     torch.set_num_threads(job.threads or place.threads)
     device = place.device(job.device)
+    staged = device.type != "cpu" if staged is None else staged
     flat = FlatModel(plan.model, dtype=plan.dtype, device=device)
     layout = plan.layout(flat)
     state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin=device.type == "cuda")
@@ -117,7 +125,7 @@ def build(
     seat = comm.me if everyone else (comm.me - 1 if comm.me else None)
     engine = Sequential(
         flat, plan.task, plan.strategy, layout, plan.shards, job.local, plan.optimizer, plan.schedule,
-        job.seed, job.rounds, state,
+        job.seed, job.rounds, state, staged,
     )  # fmt: skip
     scorer = plan.scorer(device)
     scores = scorer.names if job.evaluation.clients and plan.shards.heldout_examples else ()
@@ -134,7 +142,7 @@ def build(
             {"digest": plan.shards.digest},
             on_round,
         )
-    path = ReducePath(comm, plan.stages, layout, device)
+    path = ReducePath(comm, plan.stages, layout, device, staged)
     return Parts(plan, comm, flat, layout, state, engine, path, scorer, seat, seats, scribe, tuple(scores))
 
 

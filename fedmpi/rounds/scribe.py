@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import REASONS, State
@@ -154,8 +153,3 @@ def fill(line: Line, tally: Tally, sums: Mapping[str, float]) -> Line:
         "steps": tally.steps,
         "train_loss": tally.loss,
     }
-
-
-def finite(mean: Tensor) -> bool:
-    """Nothing in the mean is infinite or no number."""
-    return bool(torch.isfinite(mean.sum()))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedmpi.aggregation import ReducePath
 from fedmpi.evaluation import Scorer
@@ -15,7 +16,7 @@ from fedmpi.flat import FlatModel
 from fedmpi.flow import Clients, Comm, Layout, Passage, State, Unfit
 from fedmpi.rounds.assemble import Plan
 from fedmpi.rounds.cohort import deal, draw
-from fedmpi.rounds.scribe import Scribe, fill, finite
+from fedmpi.rounds.scribe import Scribe, fill
 from fedmpi.rounds.tally import Tally
 from fedmpi.training import Sequential
 from fedmpi.training.batches import steps
@@ -69,56 +70,78 @@ def run(parts: Parts) -> None:
     if comm.is_home and state.round > parts.plan.job.rounds:
         state.ended()  # a finished run, resumed
     while True:
-        began = time.perf_counter()
+        watch = Watch()
         comm.broadcast(state.travels)
         if state.done:
             break
-        received = time.perf_counter()
-        due = parts.due()
+        watch.mark("received")
         cohort, mine = parts.cohort()
         passage = Passage(state.round, cohort, parts.layout)
-        tally = Tally(comm.size, len(cohort), counters(parts), parts.scores if due else ())
+        scores = parts.scores if parts.due() else ()
+        tally = Tally(comm.size, len(cohort), counters(parts), scores)
         parts.engine.receive()
         parts.path.begin()
-        central: dict[str, Any] = {}
-        watching = 0.0
         if scribe is not None:
             scribe.received()
-            if due:
-                central, watching = _central(parts)
-        trained, scored = _serve(parts, passage, cohort, mine, tally)
-        tally.rank(comm.me, trained, scored + watching, parts.path.counters())
-        arrived = time.perf_counter()
+        central = _central(parts) if comm.is_home and parts.due() else {}
+        watch.mark("scored")
+        busy = _serve(parts, passage, mine, tally)
+        tally.rank(comm.me, *busy, parts.path.counters())
+        watch.mark("arrived")
         crossed = parts.path.collect(passage, tally.vector)
+        watch.mark("reduced")
         if scribe is not None and crossed is not None:
-            mean, sums = crossed
-            reduced = time.perf_counter()
-            scribe.unfit(tally, lambda place: parts.plan.shards.id(int(cohort[place])))  # noqa: B023  (called at once)
-            if scribe.broken is None and not finite(mean):
-                scribe.broken = f"round {state.round}: the mean update is not finite; a smaller local.lr may help"
-            over = scribe.scored(_evaluation(parts, central, tally.client_scores) if due else {}, _slowest(tally))
-            if over:
-                state.ended(1 if scribe.broken else 0)
-            else:
-                line = {"round": state.round}
-                parts.plan.strategy.step(state, mean, sums)
-                line = fill(line, tally, sums) | _spent(parts, tally, began, received, reduced, arrived)
-                state.round += 1
-                scribe.crossed(line)
-                if state.round > parts.plan.job.rounds:
-                    state.ended()
+            _turn(parts, scribe, passage, crossed, tally, central, watch)
     _close(parts)
+
+
+class Watch:
+    """When a round's phases ended, on this rank, in seconds since it began."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.at: dict[str, float] = {}
+
+    def mark(self, phase: str) -> None:
+        self.at[phase] = time.perf_counter() - self.began
+
+
+def _turn(
+    parts: Parts,
+    scribe: Scribe,
+    passage: Passage,
+    crossed: tuple[Tensor, dict[str, float]],
+    tally: Tally,
+    central: dict[str, Any],
+    watch: Watch,
+) -> None:
+    """Home's turn: the line of the model just scored, then either the end or the next step."""
+    state, shards = parts.state, parts.plan.shards
+    mean, sums = crossed
+    scribe.unfit(tally, lambda place: shards.id(int(passage.clients[place])))
+    if scribe.broken is None and not torch.isfinite(mean.sum()):
+        scribe.broken = f"round {state.round}: the mean update is not finite; a smaller local.lr may help"
+    spent = max(float(tally.ranks[:, 1].max()), watch.at["scored"] - watch.at["received"])
+    if scribe.scored(_evaluation(parts, central, tally.client_scores) if parts.due() else {}, spent):
+        state.ended(1 if scribe.broken else 0)
+        return
+    parts.plan.strategy.step(state, mean, sums)
+    watch.mark("stepped")
+    scribe.crossed(fill({"round": state.round}, tally, sums) | _spent(parts, tally, watch))
+    state.round += 1
+    if state.round > parts.plan.job.rounds:
+        state.ended()
 
 
 def counters(parts: Parts) -> tuple[str, ...]:
     return tuple(name for stage in parts.path.stages for name in stage.counters)
 
 
-def _serve(parts: Parts, passage: Passage, cohort: Clients, mine: list[int], tally: Tally) -> tuple[float, float]:
+def _serve(parts: Parts, passage: Passage, mine: list[int], tally: Tally) -> tuple[float, float]:
     """Score and train this rank's clients, and enter their updates; seconds of training and of scoring."""
     trained = scored = 0.0
     for place in mine:
-        index = int(cohort[place])
+        index = int(passage.clients[place])
         began = time.perf_counter()
         parts.engine.begin()
         if tally.scores:
@@ -136,11 +159,10 @@ def _serve(parts: Parts, passage: Passage, cohort: Clients, mine: list[int], tal
     return trained, scored
 
 
-def _central(parts: Parts) -> tuple[dict[str, Any], float]:
-    """Home's score of the received model on all held-out examples, and its seconds."""
-    began = time.perf_counter()
+def _central(parts: Parts) -> dict[str, Any]:
+    """Home's score of the received model on all held-out examples."""
     parts.engine.begin()
-    return parts.scorer.central(parts.flat.model, *parts.plan.shards.test()), time.perf_counter() - began
+    return parts.scorer.central(parts.flat.model, *parts.plan.shards.test())
 
 
 def _evaluation(parts: Parts, central: dict[str, Any], rows: Any) -> dict[str, Any]:
@@ -149,23 +171,18 @@ def _evaluation(parts: Parts, central: dict[str, Any], rows: Any) -> dict[str, A
     return {name: part for name, part in {"test": central, "clients": spread}.items() if part}
 
 
-def _slowest(tally: Tally) -> float:
-    return float(tally.ranks[:, 1].max())
-
-
-def _spent(parts: Parts, tally: Tally, began: float, received: float, reduced: float, arrived: float) -> dict[str, Any]:
+def _spent(parts: Parts, tally: Tally, watch: Watch) -> dict[str, Any]:
     """Where a round's time and bytes went: `train` is the slowest rank's, `reduce` what came after it."""
-    now = time.perf_counter()
     busy = tally.ranks[:, :2].sum(axis=1)
     serving = busy if parts.seats == parts.comm.size else busy[1:]
-    slowest = float(serving.max())
+    slowest, at = float(serving.max()), watch.at
     seconds = {
-        "broadcast": received - began,
+        "broadcast": at["received"],
         "train": float(tally.ranks[:, 0].max()),
-        "reduce": max(0.0, min(reduced - arrived, reduced - received - slowest)),
-        "step": now - reduced,
+        "reduce": max(0.0, min(at["reduced"] - at["arrived"], at["reduced"] - at["received"] - slowest)),
+        "step": at["stepped"] - at["reduced"],
         "evaluate": 0.0,  # of this round's model: the next crossing knows
-        "total": now - began,
+        "total": at["stepped"],
     }
     line: dict[str, Any] = {
         "lr": parts.plan.job.local.lr * parts.plan.schedule(parts.state.round, parts.plan.job.rounds),

@@ -57,12 +57,13 @@ class Sequential:
         seed: int,
         rounds: int,
         state: State,
+        staged: bool,
     ) -> None:
         self.flat, self.task, self.strategy, self.layout, self.shards = flat, task, strategy, layout, shards
         self.local, self.schedule, self.seed, self.rounds = local, schedule, seed, rounds
         self.state = state
-        # Laid out like values, on their device: where that is the host, the very buffer that a broadcast lands in.
-        self.received = state.received if flat.device.type == "cpu" else torch.zeros_like(flat.values)
+        # Laid out like values, on their device: unless `staged`, the very buffer that a broadcast lands in.
+        self.received = torch.zeros_like(flat.values) if staged else state.received
         self.trained = flat.values[flat.trained]
         self.optimizer = optimizer(self.trained, local.lr)
         self.wire = torch.zeros(layout.width, dtype=layout.dtype, device=flat.device)

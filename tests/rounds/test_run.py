@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,19 @@ def test_a_script_may_bring_its_own_task(job: dict[str, Any]) -> None:
 
     run = fedmpi.train(job, task=Margin)
     assert run.lines[-1]["evaluation"]["test"]["hits"] > 0.5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_staged_as_on_a_gpu_gives_the_same_bits(
+    job: dict[str, Any], strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copies between MPI's buffers and the device's, which a GPU needs, run on host memory here."""
+    from fedmpi.rounds import run as module
+
+    job |= FIXED | {"strategy": {"name": strategy}}
+    job["local"] = {"lr": 0.1} if strategy == "fedsgd" else job["local"]
+    plain = on(3, job)[0]
+    monkeypatch.setattr(module, "build", partial(module.build, staged=True))
+    staged = on(3, job)[0]
+    assert torch.equal(weights(staged), weights(plain))
+    assert without_times(staged.lines) == without_times(plain.lines)
