@@ -67,24 +67,28 @@ def _of(kind: Kind, **options: Any) -> Maker:
 
 
 def sgd(momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> Maker:
+    """Stochastic gradient descent, with momentum (Sutskever et al. 2013) where given."""
     return _of(torch.optim.SGD, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def adam(
     betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False
 ) -> Maker:
+    """Adam (Kingma and Ba 2015)."""
     return _of(torch.optim.Adam, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
 
 
 def adamw(
     betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01, amsgrad: bool = False
 ) -> Maker:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
     return _of(torch.optim.AdamW, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
 
 
 def rmsprop(
     alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False
 ) -> Maker:
+    """RMSprop (Hinton 2012, lecture 6e)."""
     return _of(
         torch.optim.RMSprop, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered
     )
@@ -93,6 +97,7 @@ def rmsprop(
 def adagrad(
     lr_decay: float = 0.0, weight_decay: float = 0.0, initial_accumulator_value: float = 0.0, eps: float = 1e-10
 ) -> Maker:
+    """AdaGrad (Duchi et al. 2011)."""
     return _of(
         torch.optim.Adagrad,
         lr_decay=lr_decay,
@@ -103,10 +108,12 @@ def adagrad(
 
 
 def adadelta(rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0) -> Maker:
+    """ADADELTA (Zeiler 2012)."""
     return _of(torch.optim.Adadelta, rho=rho, eps=eps, weight_decay=weight_decay)
 
 
 def adamax(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Maker:
+    """Adam by the infinity norm (Kingma and Ba 2015, section 7.1)."""
     return _of(torch.optim.Adamax, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
@@ -116,18 +123,22 @@ def nadam(
     weight_decay: float = 0.0,
     momentum_decay: float = 0.004,
 ) -> Maker:
+    """Adam with Nesterov momentum (Dozat 2016)."""
     return _of(torch.optim.NAdam, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay)
 
 
 def radam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Maker:
+    """Rectified Adam (Liu et al. 2020)."""
     return _of(torch.optim.RAdam, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
 def asgd(lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6, weight_decay: float = 0.0) -> Maker:
+    """Averaged SGD (Polyak and Juditsky 1992)."""
     return _of(torch.optim.ASGD, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay)
 
 
 def rprop(etas: tuple[float, float] = (0.5, 1.2), step_sizes: tuple[float, float] = (1e-6, 50.0)) -> Maker:
+    """Resilient backpropagation (Riedmiller and Braun 1993)."""
     return _of(torch.optim.Rprop, etas=etas, step_sizes=step_sizes)
 
 

@@ -53,7 +53,10 @@ def components() -> dict[str, dict[str, dict[str, Any]]]:
         listed[room] = {}
         for name, factory in registry.items():
             found = {option: default for option, (_, default) in options(factory, GIVEN.get(room, ())).items()}
-            listed[room][name] = {"options": found, "about": (inspect.getdoc(factory) or "").split("\n")[0]}
+            about = (inspect.getdoc(factory) or "").split("\n")[0]
+            if hasattr(factory, "metrics"):
+                about += f"  Metrics: {', '.join(factory.metrics)}."
+            listed[room][name] = {"options": found, "about": about}
     return listed
 
 

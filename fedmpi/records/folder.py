@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from fedmpi.flow import Refused
+from fedmpi.job import JobError
 
 
 class RunFolder:
@@ -29,13 +30,13 @@ class RunFolder:
         return self.job.exists() or self.journal.exists()
 
     def take(self, resume: bool, overwrite: bool) -> None:
-        """Raise Refused where the folder cannot be a new run's, or this one's to go on with; changes nothing."""
+        """Raise JobError where the folder cannot be a new run's, or this one's to go on with; changes nothing."""
         if resume and overwrite:
-            raise Refused("--resume goes on with a run and --overwrite replaces it: give one of them")
+            raise JobError("--resume goes on with a run and --overwrite replaces it: give one of them")
         if self.path.exists() and not self.path.is_dir():
-            raise Refused(f"--out {self.path}: is a file; name a folder")
+            raise JobError(f"--out {self.path}: is a file; name a folder")
         if self.holds_run and not (resume or overwrite):
-            raise Refused(f"--out {self.path}: holds a run already; --resume goes on with it, --overwrite replaces it")
+            raise JobError(f"--out {self.path}: holds a run already; --resume goes on with it, --overwrite replaces it")
 
     def clear(self) -> None:
         """Remove the run that lies here, and nothing else."""

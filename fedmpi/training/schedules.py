@@ -9,6 +9,7 @@ Schedule = Callable[[int, int], float]  # (round from 1, rounds in all) -> facto
 
 
 def constant() -> Schedule:
+    """The same in every round."""
     return lambda round, rounds: 1.0
 
 

@@ -70,7 +70,7 @@ def test_list_names_every_component_with_its_options(inside: Command) -> None:
     listed = json.loads(inside("list", "--json").out)
     for room, registry in rooms().items():
         assert set(listed[room]) == set(registry)
-        assert all(entry["about"] or room in ("optimizers", "schedules") for entry in listed[room].values())
+        assert all(entry["about"] for entry in listed[room].values())
     assert listed["stages"]["clip"]["options"] == {"bound": None}
     assert "alpha" in listed["partitions"]["dirichlet"]["options"]
     assert "fedavg" in inside("list").out

@@ -92,10 +92,9 @@ def test_fedsgd_is_gradient_descent_on_the_pooled_data(job: dict[str, Any], tmp_
 
     def start(shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
         module = torch.nn.Linear(*shape, outputs)
-        begin["weight"], begin["bias"] = (
-            module.weight.detach().double().numpy().T,
-            module.bias.detach().double().numpy(),
-        )
+        # Home's, which comes first and alone; threads share one generator, so that others' may begin elsewhere.
+        begin.setdefault("weight", module.weight.detach().double().numpy().T)
+        begin.setdefault("bias", module.bias.detach().double().numpy())
         return module
 
     run = on(3, job, model=start)[0]
