@@ -23,6 +23,7 @@ class Refused(Exception):
     """
 
     code = 1
+    tells: bool | None = None  # whether this rank tells it; None before ranks could agree on who does
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Client:
     planes: Tensor  # (up, size) what the strategy writes its result into
     gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
     steps: int = 0
+    loss: float = float("nan")  # mean training loss, as far as it is known
     memory: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -196,7 +196,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _override(table: dict[str, Any], text: str) -> None:
     field, equals, value = text.partition("=")
     keys = field.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or keys[0] == "run":
         raise JobError(f"--set {text!r}: write FIELD=VALUE, as in --set local.lr=0.1")
     try:
         parsed = tomllib.loads(f"value = {value.strip()}")["value"]
@@ -248,7 +248,7 @@ def _fields(frame: type[BaseModel], path: Sequence[str]) -> list[str]:
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             break
         frame = kind
-    return list(frame.model_fields)
+    return [name for name in frame.model_fields if name != "run"]
 
 
 def options(factory: Callable[..., Any], given: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:

@@ -62,8 +62,10 @@ def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
         _tell("stopped")
         return 130
     except Refused as refused:
-        if str(refused):
+        if refused.tells is None:
             _tell(str(refused))
+        elif refused.tells:
+            print(f"fedmpi: {refused}", file=sys.stderr, flush=True)
         return refused.code
     except Exception as error:
         show = getattr(error, "show", None)  # click's own: a wrong option, told with the usage

@@ -102,11 +102,14 @@ def _ranks(cohort: int | None) -> int:
 
 def _start(asked: Asked, ranks: int | None) -> int:
     """Check everything here, then let mpirun start the ranks."""
+    from fedmpi.comm import Place
     from fedmpi.records.folder import RunFolder
     from fedmpi.rounds import assemble
 
     job = _read(asked.path, asked.overrides)
     plan = assemble(job)
+    if "SLURM_JOB_ID" not in os.environ:  # ranks will run here, so what they need must be here
+        Place().device(job.device)
     folder = RunFolder(asked.folder(job))
     if asked.baseline is None:
         folder.take(asked.resume, asked.overwrite)

@@ -37,7 +37,9 @@ def _number(value: float | None) -> str:
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
-    source: Annotated[Path, typer.Option(help="Examples: .npz (x), .npy, or .csv of feature columns.")],
+    source: Annotated[
+        Path, typer.Option(help="Examples: .npz (x), .npy, or a .csv with the training columns, by name.")
+    ],
     out: Annotated[Path, typer.Option(help="Predictions: .csv or .npz.")],
     checkpoint: Annotated[str, typer.Option(help="Which model: final, or best.")] = "final",
 ) -> int:

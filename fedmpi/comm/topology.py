@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fedmpi.cores import cores
-from fedmpi.flow import Refused
+from fedmpi.job import JobError
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Place:
     def device(self, wanted: str) -> torch.device:
         """The device of this rank: its GPU follows its rank on its node, several ranks may share one; else the CPU.
 
-        Raises Refused where `wanted` is "cuda" and there is none.
+        Raises JobError where `wanted` is "cuda" and there is none.
         """
         if wanted == "cpu":
             return torch.device("cpu")
         if torch.cuda.is_available():
             return torch.device("cuda", self.seat % torch.cuda.device_count())
         if wanted == "cuda":
-            raise Refused('device: "cuda" given, but this rank sees no GPU; write device = "auto" or "cpu"')
+            raise JobError('device: "cuda" given, but this rank sees no GPU; write device = "auto" or "cpu"')
         return torch.device("cpu")
 
 

@@ -80,9 +80,10 @@ class World:
         if first[0] == self.size:
             return
         if error is not None and first[0] == self.me:
+            error.tells = True
             raise error
-        elsewhere = Elsewhere()
-        elsewhere.code = int(first[1])
+        elsewhere = Elsewhere(f"refused by rank {first[0]}, which tells why")
+        elsewhere.code, elsewhere.tells = int(first[1]), False
         raise elsewhere
 
     def fail(self, error: Refused) -> NoReturn:

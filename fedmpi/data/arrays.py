@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedmpi.data import writer
-from fedmpi.data.columns import TASKS, Array
+from fedmpi.data.columns import TASKS, Array, finite
 from fedmpi.data.dealt import Dealt, Rows, offsets, split
 from fedmpi.data.shards import ShardSet
 from fedmpi.flow import Where
@@ -57,7 +57,8 @@ def write_shards(
     should see.  `task` is classification for integer y and regression for floating y where not given; labels are
     `0 .. K-1`, named by `classes`.  The data are dealt to `files` HDF5 files.
 
-    Raises JobError, naming the client, for arrays that cannot be; ShardError where the disk refuses.
+    Raises JobError, naming the client, for arrays that cannot be; ShardError for numbers that are
+    not finite, or where the disk refuses.
     """
     writer.check(folder, files, holdout, overwrite)
     listed = list(clients.items() if isinstance(clients, Mapping) else clients)
@@ -108,6 +109,8 @@ def _pair(where: str, arrays: Sequence[Any]) -> tuple[Array, Array]:
     x, y = (np.asarray(array) for array in arrays)
     if not x.ndim or not y.ndim or len(x) != len(y):
         raise JobError(f"{where}: x has shape {x.shape}, y {y.shape}; both should be one row per example")
+    finite(f"{where}: x", x)
+    finite(f"{where}: y", y)
     return x, y
 
 

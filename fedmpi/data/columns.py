@@ -16,6 +16,7 @@ Pair = tuple[Array, Array]
 Kind = Literal["classification", "binary", "regression"]
 
 TASKS = ("classification", "binary", "regression", "next-character")
+BLOCK = 2**24  # values looked at at once
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Columns:
 
     `scale` times a stored value is what a model should see, so that images stay one byte a pixel.  `test` is a split
     of the set's own, `groups (N,)` says whose each example is by nature.  `notes` tell a person what was left out.
+    `features` names the columns of x: a number's by its name, one of a text's values as `name=value`.
     """
 
     x: Array
@@ -34,6 +36,7 @@ class Columns:
     groups: Array | None = None
     scale: float = 1.0
     notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> tuple[Pair, str, tuple[str, ...]]:
@@ -57,6 +60,18 @@ def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> 
         raise ShardError(f"{where}: holds {len(classes)} classes ({shown(classes)}); binary needs two")
     codes = codes.astype(np.int64)
     return (codes[: len(parts[0])], codes[len(parts[0]) :]), task or "classification", classes
+
+
+def finite(where: str, array: Array) -> None:
+    """ShardError, with how many rows, where floating numbers `(N, ...)` are NaN or infinite."""
+    if array.dtype.kind != "f":
+        return
+    step = max(1, BLOCK // max(1, array[:1].size))  # in blocks: a mask of it all may be large
+    blocks = (array[start : start + step] for start in range(0, len(array), step))
+    wrong = sum(int((~np.isfinite(block.reshape(len(block), -1)).all(axis=1)).sum()) for block in blocks if block.size)
+    if wrong:
+        told = f"{wrong} of {len(array)} rows hold NaN or infinity"
+        raise ShardError(f"{where}: {told}; leave these rows out, or put numbers in their place")
 
 
 def flat(y: Array) -> Array:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fedmpi.data import writer
-from fedmpi.data.columns import Columns
+from fedmpi.data.columns import Array, Columns, finite
 from fedmpi.data.dealt import split
+from fedmpi.data.errors import ShardError
 from fedmpi.data.importers import IMPORTERS
 from fedmpi.data.partitions import PARTITIONS
 from fedmpi.data.shards import ShardSet
@@ -51,7 +52,11 @@ def make(
 
     told(f"importing {source}")
     named = Component.model_validate({**(source_options or {}), "name": source})
-    columns: Columns = choose(IMPORTERS, named, "source", text=True, rng=for_source)
+    columns: Columns = choose(IMPORTERS, named, "importer", text=True, rng=for_source)
+    for name, array in zip(("x", "y", "x of the test split", "y of the test split"), _arrays(columns), strict=False):
+        finite(f"{source}: {name}", array)
+    if columns.features and (len(columns.features),) != columns.x.shape[1:]:
+        raise ShardError(f"{source}: names {len(columns.features)} features; x is {columns.x.shape[1:]} per example")
     for note in columns.notes:
         told(note)
 
@@ -88,10 +93,15 @@ def make(
         task=columns.task,
         classes=columns.classes,
         scale=columns.scale,
+        features=columns.features,
         files=files,
         created=created,
         overwrite=overwrite,
     )
+
+
+def _arrays(columns: Columns) -> tuple[Array, ...]:
+    return (columns.x, columns.y, *(columns.test or ()))
 
 
 def deal_options(source: str, partition: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -100,7 +110,7 @@ def deal_options(source: str, partition: str, given: Mapping[str, Any]) -> tuple
     Raises JobError for one that neither has.
     """
     known = [
-        (source, options(find(IMPORTERS, source, "source"), IMPORTER_GIVEN)),
+        (source, options(find(IMPORTERS, source, "importer"), IMPORTER_GIVEN)),
         (partition, options(find(PARTITIONS, partition, "partition"), PARTITION_GIVEN)),
     ]
     for name in given:

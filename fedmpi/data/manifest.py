@@ -33,7 +33,10 @@ class Entry(Frame):
 
 
 class Manifest(Frame):
-    """`shape` and `dtype` are those of one stored example, `central` the rows of the test file that it is scored on."""
+    """`shape` and `dtype` are those of one stored example, `central` the rows of the test file that it is scored on.
+
+    `features` names the columns of x in their order, where they have names.
+    """
 
     format: Literal["fedmpi-shards"] = "fedmpi-shards"
     schema_version: int = SCHEMA
@@ -51,12 +54,13 @@ class Manifest(Frame):
     central: tuple[Count, Count]
     train: tuple[Entry, ...]
     test: Entry
+    features: tuple[str, ...] = ()
     created: dict[str, Any] = {}
 
     @property
     def digest(self) -> str:
         """Hex digest of the data that this describes: not of sizes on disk, nor of how it was made."""
-        told = self.model_dump(mode="json", exclude={"created"})
+        told = self.model_dump(mode="json", exclude={"created"} if self.features else {"created", "features"})
         for entry in [*told["train"], told["test"]]:
             del entry["bytes"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

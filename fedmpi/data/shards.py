@@ -26,7 +26,8 @@ class ShardSet:
     """Many clients' examples, read-only; clients are numbered 0 .. K-1 in the order of the files.
 
     `shape`, `dtype` (NumPy's, of x) and `target_shape` are of one example as stored; x times `scale` is what a model
-    should see.  `examples` counts those trained on, `heldout_examples` those that clients keep aside,
+    should see.  `features` names the columns of x where they have names.
+    `examples` counts those trained on, `heldout_examples` those that clients keep aside,
     `test_examples` those of the central score.  `digest` identifies the data.  Tensors given out are views of a
     private mapping: writing to them changes this process's copy alone.
     """
@@ -38,6 +39,7 @@ class ShardSet:
         self.shape, self.target_shape = manifest.shape, manifest.target_shape
         self.dtype: np.dtype[Any] = np.dtype(manifest.dtype)
         self.task, self.classes, self.scale = manifest.task, manifest.classes, manifest.scale
+        self.features = manifest.features
         self.test_examples = manifest.central[1] - manifest.central[0]
         self.heldout_examples = manifest.heldout
         self.files = {entry.name: entry.bytes for entry in (*manifest.train, manifest.test)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ def write(
     files: int,
     created: Mapping[str, Any],
     overwrite: bool,
+    features: tuple[str, ...] = (),
 ) -> ShardSet:
     """Write a shard set and open it.  At any failure the folder is as it was before."""
     if files > len(ids):
@@ -71,14 +73,25 @@ def write(
     try:
         aside.mkdir(parents=True)
         manifest = _write_all(aside, ids, source, task, classes, scale, files, created)
+        manifest = manifest.model_copy(update={"features": features})
         _write_text(aside / MANIFEST, manifest.model_dump_json(indent=1))
         sync(aside)
         _move(aside, folder, overwrite)
     except (OSError, RuntimeError) as error:  # a full disk is an OSError, or a RuntimeError when HDF5 meets it
-        raise ShardError(f"{out}: cannot be written: {error}") from error
+        raise ShardError(f"{out}: cannot be written: {_reason(error)}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return ShardSet.open(out)
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """What the system said, alone: HDF5 wraps it in lines of addresses and file numbers."""
+    said = re.search(r"error message = '([^']*)'", str(error))
+    if said:
+        return said[1]
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error).partition("\n")[0].partition(", buf")[0]
 
 
 def _check_ids(ids: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from fedmpi.flow import Refused
 
 VERSION = 1
+UMASK = os.umask(0)
+os.umask(UMASK)  # it can only be read by setting it
 NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
@@ -25,6 +27,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     aside = path.with_name(f".{path.name}.part")
     try:
         save_file(dict(tensors), aside, metadata={"fedmpi": json.dumps(metadata)})
+        aside.chmod(
+            0o666 & ~UMASK
+        )  # safetensors makes it for its owner alone; colleagues read what the umask lets them
         sync(aside)
         os.replace(aside, path)
         sync(path.parent)
@@ -58,19 +63,18 @@ class Checkpoints:
     """The folder `checkpoints/`: the last `keep` by round, and `best.safetensors`."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
-        folder.mkdir(parents=True, exist_ok=True)
-        for torn in [*folder.glob(".*.part"), *folder.glob(".tmp*")]:  # what a kill left of a write
-            torn.unlink(missing_ok=True)
+        self.folder, self.keep, self.ready = folder, keep, False
 
     def save(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Keep the state of a run whose model has been through `round` rounds; drop the oldest beyond `keep`."""
+        self._ready()
         write_tensors(self.path(round), tensors, {"version": VERSION, **metadata})
         for old in self.rounds()[: -self.keep]:
             self.path(old).unlink(missing_ok=True)
 
     def save_best(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """The same under the name `best`: another name of round's file where that is there."""
+        self._ready()
         best = self.folder / "best.safetensors"
         if self.path(round).exists():
             aside = self.folder / ".best.part"
@@ -104,11 +108,23 @@ class Checkpoints:
             if later > round:
                 self.path(later).unlink(missing_ok=True)
 
+    def _ready(self) -> None:
+        """The folder, without what a kill left of a write."""
+        if self.ready:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for torn in [*self.folder.glob(".*.part"), *self.folder.glob(".tmp*")]:
+                torn.unlink(missing_ok=True)
+        except OSError as error:
+            raise Refused(f"{self.folder}: cannot be written: {error.strerror}") from None
+        self.ready = True
+
     def path(self, round: int) -> Path:
         return self.folder / f"round-{round:06d}.safetensors"
 
     def rounds(self) -> list[int]:
-        return sorted(int(found[1]) for path in self.folder.iterdir() if (found := NAME.fullmatch(path.name)))
+        return sorted(int(found[1]) for path in self.folder.glob("round-*") if (found := NAME.fullmatch(path.name)))
 
 
 def pack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

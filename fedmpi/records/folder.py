@@ -27,16 +27,32 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        return self.job.exists() or self.journal.exists()
+        """Something came of it: a line or a checkpoint.  A run that ended before leaves nothing to protect."""
+        return self.journal.exists() or any(self.checkpoints.glob("*.safetensors"))
 
     def take(self, resume: bool, overwrite: bool) -> None:
-        """Raise JobError where the folder cannot be a new run's, or this one's to go on with; changes nothing."""
+        """Raise JobError where the folder cannot be a new run's, or this one's to go on with.
+
+        An empty folder is made, to see whether it can be written: Refused where it cannot.
+        """
         if resume and overwrite:
             raise JobError("--resume goes on with a run and --overwrite replaces it: give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise JobError(f"--out {self.path}: is a file; name a folder")
         if self.holds_run and not (resume or overwrite):
             raise JobError(f"--out {self.path}: holds a run already; --resume goes on with it, --overwrite replaces it")
+
+        if self.job.exists() and not self.holds_run and "run" not in self.read_job():
+            raise JobError(
+                f"--out {self.path}: holds a job.toml that no run wrote, and would replace; name another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".probe.part"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise Refused(f"--out {self.path}: cannot be written: {error.strerror}") from None
 
     def clear(self) -> None:
         """Remove the run that lies here, and nothing else."""
@@ -53,7 +69,7 @@ class RunFolder:
             aside.write_text(tomli_w.dumps(job), encoding="utf-8")
             aside.replace(self.job)
         except OSError as error:
-            raise Refused(f"--out {self.path}: cannot be written: {error}") from None
+            raise Refused(f"--out {self.path}: cannot be written: {error.strerror}") from None
 
     def read_job(self) -> dict[str, Any]:
         """The resolved job that made this run."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from fedmpi import optim
 from fedmpi.aggregation import Stage, pipeline
-from fedmpi.data import ShardSet
+from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import TASKS, Scorer, higher_is_better
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Layout, Task
@@ -92,11 +92,15 @@ def assemble(
     A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` runs two
     examples through the model, so that one that does not fit its data is found before any rank is started.
     """
-    shards = shards or ShardSet.open(Path(job.data.shards))
+    shards = shards or _shards(job)
     if shards.clients == 0 or shards.examples == 0:
         raise JobError(f"data.shards: {job.data.shards} holds no training examples")
     job = _resolved(job, shards)
     dtype = _dtype(job)[1]
+    if task is None and job.task is not None and job.task.name == "regression" and shards.classes:
+        raise JobError(
+            f"task: regression given, but {job.data.shards} holds {len(shards.classes)} classes, not numbers"
+        )
     task = made_task(job, shards, task)
     module = made_model(job, shards, task, model)
     server = Server(optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr)
@@ -116,6 +120,12 @@ def assemble(
     stages = pipeline(job.aggregation, job.aggregation.cap, cohort)
     optimizer = optim.optimizer(job.local.optimizer, "local.optimizer")
     schedule = choose(SCHEDULES, job.local.schedule, "local.schedule")
+    if job.evaluation.metrics == ():
+        raise JobError("evaluation.metrics: [] given; leave it out for the task's own, or name some")
+    if not job.evaluation.every and (job.stop.targets or job.stop.patience):
+        raise JobError(
+            "stop: looks at scores, but evaluation.every = 0 scores the final model alone; let it be 1 or more"
+        )
     metrics = job.evaluation.metrics or tuple(task.metrics)[:1]
     scores = Scorer(task, metrics, job.evaluation.batch, torch.device("cpu")).names
     stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task))
@@ -123,6 +133,13 @@ def assemble(
     if try_out:
         _try(plan)
     return plan
+
+
+def _shards(job: Job) -> ShardSet:
+    try:
+        return ShardSet.open(Path(job.data.shards))
+    except ShardError as error:
+        raise ShardError(f"data.shards: {error}") from None
 
 
 def _resolved(job: Job, shards: ShardSet) -> Job:
@@ -187,10 +204,11 @@ def made_model(
         )
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise JobError(f"model.name: {component.name!r} has no parameter that can be trained")
+    module = module.to(dtype)  # before the file is read: float32 would round what it holds
     pretrained = job.model.options.get("init")
     if init and pretrained is not None:
         _load(module, pretrained)
-    return module.to(dtype)
+    return module
 
 
 def _load(module: nn.Module, init: Any) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Scorer
@@ -21,6 +18,7 @@ from fedmpi.flow import Refused, Task
 from fedmpi.job import Job, JobError, validate
 from fedmpi.records.checkpoint import read_tensors
 from fedmpi.records.folder import RunFolder
+from fedmpi.rounds import predict as files
 from fedmpi.rounds.assemble import DTYPES, made_model, made_task
 
 
@@ -41,6 +39,7 @@ class _Facts:
     target_shape: tuple[int, ...]
     classes: tuple[str, ...]
     scale: float
+    features: tuple[str, ...]
 
 
 def load(folder: Path, which: str = "final", shards: Path | None = None) -> Trained:
@@ -51,7 +50,13 @@ def load(folder: Path, which: str = "final", shards: Path | None = None) -> Trai
     if not run.model.exists():
         raise Refused(f"{folder}: holds no finished model yet; fedmpi train {run.job} --out {folder} --resume goes on")
     tensors, said = read_tensors(run.model)
-    facts = _Facts(tuple(said["shape"]), tuple(said["target_shape"]), tuple(said["classes"]), said["scale"])
+    facts = _Facts(
+        shape=tuple(said["shape"]),
+        target_shape=tuple(said["target_shape"]),
+        classes=tuple(said["classes"]),
+        scale=said["scale"],
+        features=tuple(said.get("features", [])),
+    )
     task = made_task(job, facts)
     model = made_model(job, facts, task, init=False)
     model.load_state_dict(tensors)
@@ -72,6 +77,8 @@ def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, A
             f"{trained.shards}: its examples are x {shards.shape} of {len(shards.classes)} classes, and the model was "
             f"trained on x {trained.facts.shape} of {len(trained.facts.classes)}"
         )
+    if shards.features and trained.facts.features and shards.features != trained.facts.features:
+        raise Refused(f"{trained.shards}: its features are not those that the model was trained on, in their order")
     job = trained.job
     scorer = Scorer(trained.task, metrics or job.evaluation.metrics, job.evaluation.batch, "cpu")
     found: dict[str, Any] = {"test": scorer.central(trained.model, *shards.test())}
@@ -85,65 +92,8 @@ def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, A
 
 def predictions(trained: Trained, source: Path, out: Path) -> int:
     """Write a prediction for each example of `source`; how many.  Refused for a file that does not fit the model."""
-    x = _examples(source, trained.facts)
+    files.check(out)
+    x = files.examples(source, trained.facts.shape, trained.facts.features)
     columns = predict(trained.model, trained.task, x, trained.job.evaluation.batch, "cpu")
-    if out.suffix == ".npz":
-        np.savez(out, **columns)  # type: ignore[arg-type]  # numpy's stub has allow_pickle among the names
-    elif out.suffix == ".csv":
-        _write_csv(out, columns, trained.facts.classes)
-    else:
-        raise JobError(f"--out {out}: end it in .csv or .npz")
+    files.write(out, columns, trained.facts.classes)
     return len(x)
-
-
-def _examples(source: Path, facts: _Facts) -> Tensor:
-    try:
-        if source.suffix == ".csv":
-            x = _read_csv(source)
-        elif source.suffix in (".npz", ".npy"):
-            loaded = np.load(source)
-            if source.suffix == ".npz" and "x" not in loaded:
-                raise Refused(f"{source}: holds no array x; it has {', '.join(loaded)}")
-            x = loaded["x"] if source.suffix == ".npz" else loaded
-        else:
-            raise JobError(f"--source {source}: end it in .csv, .npz or .npy")
-    except (OSError, ValueError) as error:
-        raise Refused(f"{source}: cannot be read: {error}") from None
-    if not len(x):
-        raise Refused(f"{source}: holds no examples")
-    if x[0].size != int(np.prod(facts.shape)):
-        raise Refused(f"{source}: an example has {x[0].size} values; the model takes x {facts.shape}")
-    return torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), *facts.shape)))
-
-
-def _read_csv(source: Path) -> NDArray[Any]:
-    """Columns of numbers, with or without a line of names above."""
-    with source.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if rows and not all(_is_number(word) for word in rows[0]):
-        rows = rows[1:]
-    return np.array(rows, dtype=np.float32)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _write_csv(out: Path, columns: dict[str, NDArray[Any]], classes: tuple[str, ...]) -> None:
-    """A line per example: the prediction (a class by its name), then each class's probability."""
-    made = columns["prediction"]
-    single = made.reshape(len(made), -1)
-    names = ["prediction"] if single.shape[1] == 1 else [f"prediction_{place}" for place in range(single.shape[1])]
-    probability = columns.get("probability")
-    named = classes and probability is not None
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*names, *(f"p({name})" for name in classes if probability is not None)])
-        for place, row in enumerate(single):
-            told = [classes[int(value)] for value in row] if named else [value.item() for value in row]
-            chances = [] if probability is None else [f"{value:.6g}" for value in probability[place]]
-            writer.writerow([*told, *chances])

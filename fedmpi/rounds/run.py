@@ -81,15 +81,17 @@ def train(
                 error = refused
         comm.settle(error)
     assert plan is not None
-    parts = build(plan, comm, folder, on_round)
+    parts: Parts | None = None
     error = None
     try:
+        parts = build(plan, comm, folder, on_round)
         if comm.is_home:
             starting(plan, parts.flat, parts.state)
             _open(parts, folder, resume, overwrite)
     except Refused as refused:
         error = refused
     comm.settle(error)
+    assert parts is not None
     try:
         run(parts)
         if parts.scribe is not None and folder is not None:
@@ -170,25 +172,26 @@ def _open(parts: Parts, folder: RunFolder | None, resume: bool, overwrite: bool)
         return
     if overwrite:
         folder.clear()
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
     if resume and folder.holds_run:
-        _same(folder.read_job(), table, parts.plan.shards.digest)
+        _same(folder.read_job(), table, parts.plan)
         if not scribe.resume() and folder.journal.exists():
             scribe.journal_restart()
     folder.done.unlink(missing_ok=True)
     folder.write_job({**table, "run": _machine(parts)})
 
 
-def _same(old: Mapping[str, Any], new: Mapping[str, Any], digest: str) -> None:
+def _same(old: Mapping[str, Any], new: Mapping[str, Any], plan: Plan) -> None:
     """Raise JobError where the job is not the one that began the run, naming the fields that may not change."""
-    kept = old.get("run", {}).get("data", digest)
-    if kept != digest:
+    if old.get("run", {}).get("data", plan.shards.digest) != plan.shards.digest:
         raise JobError(
             "--resume: data.shards holds other data than the run began with; give the same, or another --out"
         )
     may = [*MAY_CHANGE]
     if any(stage["name"] == "fixed-point" for stage in new["aggregation"].get("stages", [])):
         may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
+    first, last = old["rounds"], new["rounds"]
+    if any(plan.schedule(round, first) != plan.schedule(round, last) for round in range(1, min(first, last) + 1)):
+        may.remove("rounds")  # the learning rate of every round depends on how many there are
     before, after = _leaves(old), _leaves(new)
     changed = [
         name
@@ -197,7 +200,8 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], digest: str) -> None:
     ]
     if changed:
         told = "; ".join(f"{name}: {after.get(name)!r} given, it was {before.get(name)!r}" for name in changed[:4])
-        raise JobError(f"--resume: is another job than the run's ({told}); only {', '.join(may[:-2])} may change")
+        allowed = ", ".join(name for name in may if name != "run")
+        raise JobError(f"--resume: is another job than the run's ({told}); only {allowed} may change")
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -240,6 +244,7 @@ def keep_model(parts: Parts, folder: RunFolder, round: int) -> None:
         "shape": list(plan.shards.shape),
         "target_shape": list(plan.shards.target_shape),
         "classes": list(plan.shards.classes),
+        "features": list(plan.shards.features),
         "scale": plan.shards.scale,
         "round": round,
     }

@@ -95,17 +95,18 @@ class Sequential:
             values=flat.values[shared],
             received=self.received[shared],
             planes=self.layout.planes(self.wire),
-            gradient=lambda: self._gradient(x, y),
+            gradient=lambda: self._gradient(client, x, y),
         )
         flat.model.train()
         self.strategy.prepare(client)
-        loss = self._train(client, x, y) if self.strategy.learns and len(y) else float("nan")
+        if self.strategy.learns and len(y):
+            client.loss = self._train(client, x, y)
         with torch.no_grad():
             sums = self.strategy.result(client)
         tail = self.layout.tail(self.wire)
         for place, name in enumerate(self.layout.sums):
             tail[2 + place] = sums[name]
-        return Learned(self.wire, client.examples, client.steps, loss)
+        return Learned(self.wire, client.examples, client.steps, client.loss)
 
     def _seed(self, seed: int) -> None:
         """What is random inside the model: dropout.  torch.manual_seed does the same in half a millisecond more."""
@@ -149,16 +150,20 @@ class Sequential:
             self.optimizer.step(grads)
 
     @torch.enable_grad()
-    def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
+    def _gradient(self, client: Client, x: Tensor, y: Tensor) -> Tensor:
         """Mean gradient `(trained,)` over all examples, at `values`, with the penalties' share; taken in chunks."""
         flat, local = self.flat, self.local
-        total = torch.zeros_like(flat.grads)
+        total, seen = torch.zeros_like(flat.grads), torch.zeros((), dtype=torch.float64, device=flat.device)
         for start in range(0, len(y), CHUNK):
             part = y[start : start + CHUNK].to(flat.device)
             outputs = flat.model(self.task.inputs(x[start : start + CHUNK].to(flat.device)))
-            gradients = flat.gradient(self.task.loss(outputs, part))
+            loss = self.task.loss(outputs, part)
+            gradients = flat.gradient(loss)
             with torch.no_grad():
+                seen += loss.double() * len(part)
                 flat.write(gradients)
                 total.add_(flat.grads, alpha=len(part) / len(y))
+        if not client.steps:  # nothing was learnt yet: what the received model loses
+            client.loss = float(seen) / max(1, len(y))
         with torch.no_grad():
             return total.add_(self.trained, alpha=local.l2).add_(self.trained.sign(), alpha=local.l1)

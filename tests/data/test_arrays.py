@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmpi
-from fedmpi.data import write_shards
+from fedmpi.data import ShardError, write_shards
 from fedmpi.data.arrays import Chained
 from fedmpi.job import JobError
 
@@ -114,4 +114,13 @@ def test_clients_that_say_what_they_keep_aside(tmp_path: Path) -> None:
 def test_arrays_that_cannot_be(tmp_path: Path, clients: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(JobError, match=message):
         write_shards(tmp_path / "set", clients, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "x"), (1, "y")])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, place: int, name: str) -> None:
+    pair = [X.copy(), np.zeros(5, np.float32)]
+    pair[place][3:] = np.inf
+    with pytest.raises(ShardError, match=f"client 'b': {name}: 2 of 5 rows hold NaN or infinity"):
+        write_shards(tmp_path / "set", {"a": (X, np.zeros(5, np.float32)), "b": tuple(pair)})
     assert not list(tmp_path.iterdir())

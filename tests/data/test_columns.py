@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.data import ShardError
-from fedmpi.data.columns import shown, targets
+from fedmpi.data.columns import finite, shown, targets
 
 
 @settings(derandomize=True, database=None, deadline=None)
@@ -53,3 +53,14 @@ def test_targets_that_cannot_be() -> None:
 def test_long_lists_are_cut() -> None:
     assert shown(["a", "b"]) == "a, b"
     assert shown([str(number) for number in range(20)], 2) == "0, 1, ... (20 in all)"
+
+
+def test_rows_that_are_not_finite_are_counted() -> None:
+    x = np.zeros((5, 2, 2), np.float32)
+    finite("here", x)
+    finite("here", x[:0])
+    finite("here", np.zeros(3, np.int64))
+    x[1] = np.nan
+    x[3, 0, 1] = np.inf
+    with pytest.raises(ShardError, match="here: 2 of 5 rows hold NaN or infinity; leave these rows out"):
+        finite("here", x)

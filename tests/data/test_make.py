@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmpi.data import deal_options, make
+from fedmpi.data import ShardError, ShardSet, deal_options, make
 from fedmpi.job import JobError
 
 
@@ -99,12 +100,13 @@ def test_options_go_to_whom_they_belong() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"source": "mnist"}, "source: 'mnist' given; there are digits, breast_cancer"),
+        ({"source": "mnist"}, "importer: 'mnist' given; there are digits, breast_cancer"),
         ({"partition": "iidd"}, "partition: 'iidd' given; there are iid, shards"),
-        ({"source_options": {"slop": 1}}, "source.slop: is not an option of linear; it has examples, slope"),
-        ({"source_options": {"examples": "0"}}, "source.examples: '0' given"),
+        ({"source_options": {"slop": 1}}, "importer.slop: is not an option of linear; it has examples, slope"),
+        ({"source_options": {"examples": "0"}}, "importer.examples: '0' given"),
         ({"partition": "dirichlet"}, "partition: dirichlet: deals by class labels"),
         ({"partition": "natural", "clients": None}, "no client column"),
+        ({"source": "npz"}, "importer.source: is missing"),
         ({"clients": None}, "clients: is missing"),
         ({"clients": 0}, "clients: 0 given"),
         ({"clients": 1001}, "1000 examples are too few for 1001 clients"),
@@ -116,3 +118,26 @@ def test_what_cannot_be_made(tmp_path: Path, asked: dict[str, Any], message: str
     with pytest.raises(JobError, match=message):
         make(**({"source": "linear", "out": tmp_path / "set", "clients": 5} | asked))
     assert not list(tmp_path.iterdir())
+
+
+def test_features_have_their_names(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("age,colour,sick\n1,red,no\n2,blue,yes\n3,red,no\n")
+    options = {"source": tmp_path / "set.csv", "target": "sick"}
+    shards = make("csv", tmp_path / "out", clients=2, source_options=options)
+    assert shards.features == ("age", "colour=blue", "colour=red")
+    assert make("linear", tmp_path / "line", clients=2).features == ()
+    manifest = tmp_path / "line/manifest.json"
+    before, table = ShardSet.open(tmp_path / "line").digest, json.loads(manifest.read_text())
+    del table["features"]  # as sets were written before
+    manifest.write_text(json.dumps(table))
+    assert ShardSet.open(tmp_path / "line").digest == before
+
+
+@pytest.mark.parametrize("place", ["x", "x_test"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, place: str) -> None:
+    arrays = {name: np.arange(6.0)[:, None] for name in ("x", "x_test")}
+    arrays[place][2:4] = np.nan
+    np.savez(tmp_path / "set.npz", **arrays, y=np.arange(6) % 2, y_test=np.arange(6) % 2)
+    with pytest.raises(ShardError, match="npz: x.*: 2 of 6 rows hold NaN or infinity"):
+        make("npz", tmp_path / "out", clients=2, source_options={"source": tmp_path / "set.npz"})
+    assert not (tmp_path / "out").exists()

@@ -141,3 +141,25 @@ def test_what_cannot_be_asked(tmp_path: Path, options: dict[str, Any], message: 
     with pytest.raises(JobError, match=message):
         write_shards(tmp_path / "set", shard_sets.clients([4, 5]), **options)
     assert not list(tmp_path.iterdir())
+
+
+FULL = "Can't write data (file write failed: time = Mon Jan  1\n, filename = 'x', errno = 28, error message = 'No space"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, FULL + " left on device', buf = 0x7f, total write size = 9)"),
+        RuntimeError(FULL + " left on device', buf = 0x7f, total write size = 9)"),
+        OSError(28, "whatever, buf = 0x7f"),
+        RuntimeError("No space left on device, buf = 0x7f\nmore"),
+    ],
+)
+def test_a_full_disk_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def failing(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(writer, "write_file", failing)
+    with pytest.raises(ShardError) as told:
+        write_shards(tmp_path / "set", shard_sets.clients([6]))
+    assert str(told.value) == f"{tmp_path / 'set'}: cannot be written: No space left on device"

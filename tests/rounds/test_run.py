@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import fedmpi
 from fedmpi.job import JobError
@@ -319,3 +320,41 @@ def test_staged_as_on_a_gpu_gives_the_same_bits(
     staged = on(3, job)[0]
     assert torch.equal(weights(staged), weights(plain))
     assert without_times(staged.lines) == without_times(plain.lines)
+
+
+def test_a_pretrained_start_keeps_every_digit_of_its_dtype(job: dict[str, Any], tmp_path: Path) -> None:
+    exact = torch.nn.Linear(6, 3).double()
+    with torch.no_grad():
+        exact.weight.fill_(1 / 3)  # no float32 is that
+    names = fedmpi.train(job | {"model": "logistic", "rounds": 1}).model.state_dict()
+    save_file(dict(zip(names, exact.state_dict().values(), strict=True)), tmp_path / "init.safetensors")
+    start = {"name": "logistic", "dtype": "float64", "init": str(tmp_path / "init.safetensors")}
+    run = fedmpi.train(job | {"model": start, "rounds": 1, "local": {"lr": 1e-300}})
+    assert torch.equal(next(iter(run.model.parameters())), exact.weight)
+
+
+def test_resume_to_more_rounds_is_refused_where_the_schedule_counts_them(job: dict[str, Any], tmp_path: Path) -> None:
+    job["local"] |= {"schedule": "cosine"}
+    fedmpi.train(job, out=tmp_path / "run")
+    with pytest.raises(JobError, match="rounds"):
+        fedmpi.train(job | {"rounds": 8}, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"evaluation": {"every": 0}, "stop": {"accuracy": 0.9}}, "evaluation.every"),
+        ({"evaluation": {"metrics": []}}, "evaluation.metrics"),
+        ({"task": "regression"}, "task"),
+        ({"device": "cuda"}, "device"),
+    ],
+)
+def test_what_cannot_go_together_is_refused_by_field(job: dict[str, Any], change: dict[str, Any], told: str) -> None:
+    with pytest.raises(JobError, match=told):
+        on(2, job | change)
+
+
+def test_fedsgd_tells_its_training_loss(job: dict[str, Any]) -> None:
+    job |= {"strategy": "fedsgd", "local": {"lr": 0.1}, "cohort": {}}
+    losses = [line["train_loss"] for line in fedmpi.train(job).lines]
+    assert all(later < earlier for earlier, later in pairwise(losses))

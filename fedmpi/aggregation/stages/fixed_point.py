@@ -49,7 +49,8 @@ class FixedPoint(Stage):
         if self.fraction < 8 or math.ldexp(reach, self.fraction) >= math.ldexp(1.0, room):
             raise JobError(
                 f"aggregation.stages: fixed-point: {bits} bits cannot hold the sum of {clients} clients"
-                f"{'' if clipped is None else f' clipped at {clipped:g}'} with {self.fraction} fraction bits; "
+                f"{'' if clipped is None else f' clipped at {clipped:g}'}"
+                f"{'' if fraction is None else f' with {fraction} fraction bits'}; "
                 f"use {'' if bits == 64 else 'bits = 64, '}a smaller bound, less fraction or fewer clients a round"
             )
         self.scale = math.ldexp(1.0, self.fraction)

@@ -90,20 +90,21 @@ def csv(
         task=kind,
         classes=classes,
         test=None if test is None else (x_test, y_test),
+        features=tuple(name for block in blocks for name in block[2]),
         groups=None if group is None else np.array(train.columns[group]),
         notes=tuple(f"{t.path}: {t.dropped} rows with missing values left out" for t in files if t.dropped),
     )
 
 
-def _feature(name: str, train: Table, test: Table | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One column's features `(N, width)` in both splits, of width 1 for numbers, else one per training value."""
+def _feature(name: str, train: Table, test: Table | None) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
+    """One column in both splits `(N, width)`, and names: of width 1 for numbers, else one per training value."""
     numbers = train.numbers(name)
     if numbers is not None:
         in_test = np.zeros(0, np.float32) if test is None else test.numbers(name)
         if test is not None and in_test is None:
             raise ShardError(f"{test.path}: column {name!r} holds text; in {train.path} it holds numbers alone")
         assert in_test is not None
-        return numbers[:, None], in_test[:, None]
+        return numbers[:, None], in_test[:, None], [name]
     values = sorted(set(train.columns[name]))
     if len(values) > CATEGORIES:
         raise ShardError(f"{train.path}: column {name!r} has {len(values)} different texts, too many; drop={name}")
@@ -111,6 +112,7 @@ def _feature(name: str, train: Table, test: Table | None) -> tuple[NDArray[np.fl
     return (
         (np.array(train.columns[name])[:, None] == hot).astype(np.float32),
         (np.array(test.columns[name] if test else [], dtype=np.str_)[:, None] == hot).astype(np.float32),
+        [f"{name}={value}" for value in values],
     )
 
 
