@@ -137,9 +137,11 @@ def test_the_lowest_rank_with_an_error_tells_it_and_the_others_leave(comm: Any, 
     assert raised.value.code == code
     if comm.me == troubled[0]:
         assert raised.value is mine
+        assert raised.value.tells
     else:
         assert type(raised.value).__name__ == "Elsewhere"
-        assert str(raised.value) == ""
+        assert f"rank {troubled[0]}" in str(raised.value)
+        assert raised.value.tells is False
     comm.settle(None)  # and the communicator still serves
 
 
