@@ -68,6 +68,7 @@ class Sequential:
         self.optimizer = optimizer(self.trained, local.lr)
         self.wire = torch.zeros(layout.width, dtype=layout.dtype, device=flat.device)
         self.generator = torch.Generator()
+        self.seen = float("nan")  # mean loss where the last whole gradient was taken
         bare = not (local.l1 or local.l2 or local.clip)
         self.direct = self.optimizer.plain and bare and not strategy.corrects
 
@@ -95,7 +96,7 @@ class Sequential:
             values=flat.values[shared],
             received=self.received[shared],
             planes=self.layout.planes(self.wire),
-            gradient=lambda: self._gradient(client, x, y),
+            gradient=lambda: self._gradient(x, y),  # of this engine, never of the client: a cycle would keep buffers
         )
         flat.model.train()
         self.strategy.prepare(client)
@@ -103,6 +104,8 @@ class Sequential:
             client.loss = self._train(client, x, y)
         with torch.no_grad():
             sums = self.strategy.result(client)
+        if not self.strategy.learns:
+            client.loss = self.seen
         tail = self.layout.tail(self.wire)
         for place, name in enumerate(self.layout.sums):
             tail[2 + place] = sums[name]
@@ -150,7 +153,7 @@ class Sequential:
             self.optimizer.step(grads)
 
     @torch.enable_grad()
-    def _gradient(self, client: Client, x: Tensor, y: Tensor) -> Tensor:
+    def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean gradient `(trained,)` over all examples, at `values`, with the penalties' share; taken in chunks."""
         flat, local = self.flat, self.local
         total, seen = torch.zeros_like(flat.grads), torch.zeros((), dtype=torch.float64, device=flat.device)
@@ -163,7 +166,6 @@ class Sequential:
                 seen += loss.double() * len(part)
                 flat.write(gradients)
                 total.add_(flat.grads, alpha=len(part) / len(y))
-        if not client.steps:  # nothing was learnt yet: what the received model loses
-            client.loss = float(seen) / max(1, len(y))
+        self.seen = float(seen) / max(1, len(y))
         with torch.no_grad():
             return total.add_(self.trained, alpha=local.l2).add_(self.trained.sign(), alpha=local.l1)
