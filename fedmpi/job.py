@@ -294,6 +294,7 @@ def choose(
             known = ", ".join(allowed) or "none"
             raise JobError(f"{field}.{name}: is not an option of {component.name}; it has {known}")
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=not text, allow_inf_nan=False)
+    # The stub wants the fields' names written out; they are the component's own.
     frame = pydantic.create_model(component.name, __config__=config, **allowed)  # type: ignore[call-overload]
     told = {name: _tuple(allowed[name][0], value) for name, value in component.options.items()}
     try:

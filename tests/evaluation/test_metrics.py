@@ -198,7 +198,7 @@ def test_more_is_better_of_what() -> None:
     def error(outputs: Tensor, y: Tensor) -> Tensor:
         return (outputs - y).abs().max()
 
-    error.higher_is_better = False  # type: ignore[attr-defined]
+    error.higher_is_better = False  # type: ignore[attr-defined]  # a function may carry it
 
     class Mine(Regression):
         metrics = {**Regression.metrics, "largest": error, "within": lambda outputs, y: 1.0}

@@ -133,7 +133,7 @@ class Plain:
 
 def test_a_task_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("own_tasks")
-    module.Smoothed, module.Plain = Smoothed, Plain  # type: ignore[attr-defined]
+    module.Smoothed, module.Plain = Smoothed, Plain  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "own_tasks", module)
 
     task = made("own_tasks:Smoothed", smoothing=0.3)

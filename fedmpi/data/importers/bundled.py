@@ -59,4 +59,4 @@ def _sets() -> ModuleType:
         from sklearn import datasets
     except ModuleNotFoundError:
         raise Refused('this set comes with scikit-learn: pip install "fedmpi[sklearn]"') from None
-    return datasets  # type: ignore[no-any-return]
+    return datasets  # type: ignore[no-any-return]  # scikit-learn has no types
