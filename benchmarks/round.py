@@ -18,7 +18,7 @@ from machine import memory, mnist, on_ranks
 
 from fedmpi.data import ShardSet
 from fedmpi.models import MODELS
-from fedmpi.rounds.cohort import draw
+from fedmpi.rounds.samplers import Uniform
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
 
 def _round(clients: int, seed: int, evaluated: bool, floor: Floor, round: int) -> None:
     """One round of the floor, over the cohort that ours draws."""
-    floor.round(draw(seed, round, clients, 10))
+    floor.round(Uniform(seed, clients, 10).draw(round).clients)
     if evaluated and floor.comm.rank == 0:
         floor.evaluate()
 

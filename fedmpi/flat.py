@@ -86,6 +86,16 @@ class FlatModel:
         """Lay gradients into `grads`."""
         torch._foreach_copy_(self.grad_views, list(gradients))
 
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """The tensors that travel, by name, as views of a vector `(size,)` laid out like `values[shared]`."""
+        start = self.shared.start
+        shapes = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {
+            name: vector[here.start - start : here.stop - start].view(shapes[name].shape)
+            for name, here in self.slices.items()
+            if here.start >= start
+        }
+
     def restore(self) -> None:
         """Integer buffers as they were when the model was built."""
         for tensor, kept in self._counts:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 Clients = NDArray[np.int64]  # indices of clients in their shard set
 Where = str | os.PathLike[str]
+Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
+Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step's gradient in place
 
 
 class Refused(Exception):
@@ -56,7 +58,8 @@ class Layout:
         return wire[..., self.up * self.size :]
 
 
-HEADER = 8  # int64 words behind the planes: 64 bytes, so one Bcast carries both
+HEADER = 8  # 64-bit words behind the planes: 64 bytes, so one Bcast carries both
+SAID = 4  # of them a strategy's own, float64
 
 
 class State:
@@ -74,6 +77,7 @@ class State:
         self.received = self.buffer[: private + size]  # the private part is each rank's own
         self.planes = self.buffer[private : private + down * size].view(down, size)
         self.header = self.buffer[private + down * size :].view(torch.int64).numpy()
+        self.said = self.header[HEADER - SAID :].view(np.float64)  # a strategy's scalars, from home to every client
 
     @property
     def round(self) -> int:
@@ -88,6 +92,10 @@ class State:
     def crossing(self) -> int:
         """Which pass of the round this is, from 0: strategies that need two crossings count here."""
         return int(self.header[1])
+
+    @crossing.setter
+    def crossing(self, value: int) -> None:
+        self.header[1] = value
 
     @property
     def done(self) -> bool:
@@ -108,20 +116,32 @@ class State:
 class Client:
     """One client while a rank serves it: what a strategy's rules may see and change.
 
-    `values`, `grads` and `received` are slices of the flat vectors; `trained` ones hold what training changes alone.
+    Vectors lie on the model's device.  `trained` is the slice of them that training changes; buffers lie behind it.
     """
 
     index: int
     examples: int
     round: int
+    crossing: int
     lr: float
+    trained: slice
     values: Tensor  # (size,) what travels of the model being trained
-    received: Tensor  # (size,) the same slice as the round began
+    down: Tensor  # (down, size) what the broadcast brought; the first is the model
+    said: NDArray[np.float64]  # scalars that it brought
     planes: Tensor  # (up, size) what the strategy writes its result into
     gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
+    objective: Callable[[], float]  # mean loss over all its examples, at `values`
+    memory: dict[str, Tensor]  # what it keeps from round to round, to be changed in place
+    fresh: bool = True  # it has never taken part: its memory is as it begins
     steps: int = 0
+    reach: float = 0.0  # how far its steps go along a constant gradient of 1, in units of lr: without momentum, `steps`
     loss: float = float("nan")  # mean training loss, as far as it is known
-    memory: dict[str, Tensor] = field(default_factory=dict)
+    notes: dict[str, Tensor] = field(default_factory=dict)  # a strategy's own, from `prepare` to `result`
+
+    @property
+    def received(self) -> Tensor:
+        """(size,) the model as the round began."""
+        return self.down[0]
 
 
 def entropy(*numbers: int) -> list[int]:
@@ -154,10 +174,11 @@ class Passage:
     attempt: int = 0
     client: int | None = None  # whose update is being encoded; None when it is a sum
     examples: int = 0  # that client's
+    times: int = 1  # how often it was drawn
 
-    def of(self, client: int, examples: int) -> Passage:
-        """The same crossing, for the update of one client with so many examples."""
-        return replace(self, client=client, examples=examples)
+    def of(self, client: int, examples: int, times: int = 1) -> Passage:
+        """The same crossing, for the update of one client with so many examples, drawn so many times."""
+        return replace(self, client=client, examples=examples, times=times)
 
     def norm(self, wire: Tensor) -> Tensor:
         """L2 norm `(...,)` of what was trained in a wire `(..., width)`, over all its planes."""
@@ -182,8 +203,8 @@ class Comm(Protocol):
     @property
     def is_scribe(self) -> bool: ...
 
-    def broadcast(self, vector: Tensor) -> None:
-        """Home's `vector` on every rank, in place."""
+    def broadcast(self, vector: Tensor, root: int = 0) -> None:
+        """The `vector` of rank `root` (home's) on every rank, in place."""
         ...
 
     def reduce(self, *vectors: Tensor) -> None:
@@ -234,18 +255,63 @@ class Examples(Protocol):
     def test(self) -> tuple[Tensor, Tensor]: ...
 
 
+class Memory(Protocol):
+    """What clients keep between rounds, a vector each; any rank may ask for any client's."""
+
+    def load(self, client: int, upto: int) -> Tensor | None:
+        """The vector `(width,)` on the host that the client kept last, not later than round `upto`; None if never."""
+        ...
+
+    def save(self, client: int, round: int, vector: Tensor) -> None: ...
+
+
+class Learner(Protocol):
+    """The engine as a strategy sees it while one client learns: the model at `values`, and that client's batches."""
+
+    model: nn.Module
+    task: Task
+    values: Tensor  # (trained,) what training changes of the model, what stays home in front
+    grads: Tensor  # (trained,) the last gradient
+    home: int  # how many of them stay home
+
+    def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
+        """The job's local loop from `values`, over the client's batches from their beginning, with a fresh optimiser.
+
+        Its steps are added to the client's; the first loop's loss is the client's.
+        """
+        ...
+
+    def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
+        """The client's batches of the round from their beginning, so many of them (the job's where None)."""
+        ...
+
+    def steps(self, client: Client) -> int:
+        """Steps that the job lets a client take in a round."""
+        ...
+
+    def gradient(self, client: Client, batch: Batch) -> Tensor:
+        """A batch's loss at `values`, a scalar; its gradient, with the job's penalties, in `grads`."""
+        ...
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """The model's tensors by name, as views of a vector `(size,)` laid out like what travels."""
+        ...
+
+
 class Strategy(Protocol):
     """What is learned: a local rule and a server step, as the other rooms see it."""
 
-    learns: ClassVar[bool]
-    corrects: ClassVar[bool]
+    passes: ClassVar[int]
+    memory: Mapping[str, str]
+
+    def survey(self, client: Client) -> Mapping[str, float]: ...
 
     def prepare(self, client: Client) -> None: ...
 
-    def loss(self, task: Task, outputs: Tensor, y: Tensor, client: Client) -> Tensor: ...
+    def learn(self, client: Client, learner: Learner) -> None: ...
 
-    def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None: ...
+    def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor: ...
 
-    def result(self, client: Client) -> Mapping[str, Tensor | float]: ...
+    def result(self, client: Client) -> Mapping[str, float]: ...
 
-    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None: ...
+    def personal(self, client: Client, learner: Learner) -> None: ...

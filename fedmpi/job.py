@@ -66,10 +66,11 @@ class Data(Frame):
 
 
 class Cohort(Frame):
-    """Clients a round: a number, or a fraction of all; all of them where neither is given."""
+    """Clients a round: a number, or a fraction of all; all of them where neither is given.  `sampler`: who they are."""
 
     size: PositiveInt | None = None
     fraction: Fraction | None = None
+    sampler: Annotated[Component, _named("uniform")] = Component(name="uniform")
 
     def of(self, clients: int) -> int:
         """How many of `clients` take part in a round."""
@@ -101,6 +102,7 @@ class Aggregation(Frame):
 class Server(Frame):
     optimizer: Optimizer = Component(name="sgd")
     lr: PositiveFloat = 1.0
+    schedule: Annotated[Component, _named("constant")] = Component(name="constant")  # of the learning rate, over rounds
     trains: bool = False
 
 
@@ -139,6 +141,7 @@ class Job(Frame):
     name: Annotated[str, Field(min_length=1)] = "run"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: PositiveInt
+    loop: Annotated[Component, _named("synchronous")] = Component(name="synchronous")  # what a round is
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None  # compute threads of a rank; its share of the node's cores where not given
     data: Data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -37,23 +37,45 @@ class Optimizer:
 
     def restart(self, lr: float) -> None:
         """Forget what was learnt of earlier steps: the next client begins afresh, at this learning rate."""
-        self.lr = lr
+        self.pace(lr)
         if "torch" in self.__dict__:
             self.torch.state.clear()
+
+    def pace(self, lr: float) -> None:
+        """Go on at this learning rate."""
+        self.lr = lr
+        if "torch" in self.__dict__:
             self.torch.param_groups[0]["lr"] = lr
+
+    def reach(self, steps: int) -> float:
+        """How far so many steps from a fresh start go along a constant gradient of 1, in units of the learning rate.
+
+        SGD's momentum counts (Wang et al. 2020, "Tackling the Objective Inconsistency Problem", section 4: the 1-norm
+        of the accumulation vector); for optimisers whose steps are no sums of gradients it is the number of steps.
+        """
+        momentum = self.options.get("momentum", 0.0) if self.kind is torch.optim.SGD else 0.0
+        return float(steps) if not momentum else _reach(steps, momentum, self.options)
 
     def state(self) -> dict[str, Tensor]:
         """What must be kept for the next step to be the same."""
         kept = {} if self.plain else self.torch.state.get(self.values, {})
         return {name: torch.as_tensor(value) for name, value in kept.items() if value is not None}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         for name, value in state.items():
             self.torch.state[self.values][name] = value.clone()
 
 
 def _plain(kind: Kind, options: dict[str, Any]) -> bool:
     return kind is torch.optim.SGD and not any(options.values())
+
+
+def _reach(steps: int, momentum: float, options: Mapping[str, Any]) -> float:
+    velocity = total = 0.0
+    for step in range(steps):
+        velocity = momentum * velocity + (1.0 - options["dampening"] if step else 1.0)
+        total += 1.0 + momentum * velocity if options["nesterov"] else velocity
+    return total
 
 
 Maker = Callable[[Tensor, float], Optimizer]

@@ -40,10 +40,10 @@ class Fake:
         self.hub.barrier.wait()
         return said
 
-    def broadcast(self, vector: Tensor) -> None:
+    def broadcast(self, vector: Tensor, root: int = 0) -> None:
         self.traffic.append("broadcast")
-        home = self._exchange(vector)[0]
-        if not self.is_home:
+        home = self._exchange(vector)[root]
+        if self.me != root:
             vector.copy_(home)
         self.hub.barrier.wait()
 

@@ -23,6 +23,8 @@ from fedmpi.flow import Refused
 from fedmpi.job import Cohort, Component, JobError, choose, find, options, read
 from fedmpi.models import MODELS
 from fedmpi.optim import OPTIMIZERS
+from fedmpi.rounds.loops import LOOPS
+from fedmpi.rounds.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from fedmpi.training import SCHEDULES
 
@@ -35,6 +37,8 @@ REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "model": MODELS,
     "partition": PARTITIONS,
     "strategy": STRATEGIES,
+    "cohort.sampler": SAMPLERS,
+    "loop": LOOPS,
     "task": TASKS,
 }
 ENTRIES = [(field, name) for field, registry in REGISTRIES.items() for name in registry]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedmpi import job, optim
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Layout, State
+from fedmpi.records.memory import Memory
 from fedmpi.strategies import STRATEGIES, Server, Strategy
 from fedmpi.training import SCHEDULES, Sequential
 
@@ -153,9 +154,10 @@ class Rig:
 
     def learned(self, client: int, round: int = 1) -> Tensor:
         """The wire of a client that starts from the received model; a copy."""
+        self.state.round = round
         self.engine.receive()
         self.engine.begin()
-        return self.engine.learn(client, round).wire.clone()
+        return self.engine.learn(client).wire.clone()
 
 
 def rig(
@@ -178,7 +180,7 @@ def rig(
         if isinstance(strategy, str)
         else strategy(maker)
     )
-    flat = FlatModel(model, dtype=dtype)
+    flat = FlatModel(model, chosen.stays(model), dtype)
     layout = Layout(
         size=flat.size,
         trained=slice(0, flat.trained.stop - flat.shared.start),
@@ -190,7 +192,8 @@ def rig(
     state = State(flat.shared.start, flat.size, chosen.down, dtype)
     state.received.copy_(flat.values)
     state.round = 1
-    maker.begin(state, layout.trained)
+    everyone = {"uniform": float(shards.clients), "examples": shards.examples / shards.largest}
+    chosen.begin(state, layout, everyone)
     engine = Sequential(
         flat=flat,
         task=Classify(dtype),
@@ -205,4 +208,6 @@ def rig(
         state=state,
         staged=False,
     )
+    if engine.remembers:
+        engine.memory = Memory(None, engine.remembers, dtype)
     return Rig(flat, layout, state, chosen, engine)

@@ -16,6 +16,7 @@ from fedmpi.job import options
 
 GIVEN = {  # what a room fills in, which a job cannot say
     "strategies": ("server",),
+    "samplers": ("seed", "clients", "sizes", "ids", "size", "work"),
     "stages": ("cap", "clients", "clipped"),
     "partitions": ("y", "clients", "rng", "groups"),
     "importers": ("rng",),
@@ -31,11 +32,15 @@ def rooms() -> dict[str, Mapping[str, Callable[..., Any]]]:
     from fedmpi.evaluation import TASKS
     from fedmpi.models import MODELS
     from fedmpi.optim import OPTIMIZERS
+    from fedmpi.rounds.loops import LOOPS
+    from fedmpi.rounds.samplers import SAMPLERS
     from fedmpi.strategies import STRATEGIES
     from fedmpi.training import SCHEDULES
 
     return {
         "strategies": STRATEGIES,
+        "loops": LOOPS,
+        "samplers": SAMPLERS,
         "stages": STAGES,
         "models": MODELS,
         "tasks": TASKS,

@@ -22,7 +22,7 @@ class Solo:
         self.place = Place(threads=share([mask()], mask()))
         self.library = "none (one process)"
 
-    def broadcast(self, vector: Tensor) -> None:
+    def broadcast(self, vector: Tensor, root: int = 0) -> None:
         pass
 
     def reduce(self, *vectors: Tensor) -> None:

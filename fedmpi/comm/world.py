@@ -51,12 +51,12 @@ class World:
         self.place = Place(node.Get_rank(), seats, share(masks, mask()), crowded)
         node.Free()
 
-    def broadcast(self, vector: Tensor) -> None:
-        """Home's `vector` on every rank, in place."""
+    def broadcast(self, vector: Tensor, root: int = 0) -> None:
+        """The `vector` of rank `root` on every rank, in place."""
         self._wait()
         flat = vector.view(-1).numpy()
         for start in range(0, len(flat), self.limit):
-            self.mpi.Bcast(flat[start : start + self.limit], root=0)
+            self.mpi.Bcast(flat[start : start + self.limit], root=root)
 
     def reduce(self, *vectors: Tensor) -> None:
         """The sum over ranks of each vector, in place at home; other ranks' vectors keep what they held."""

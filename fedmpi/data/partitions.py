@@ -40,6 +40,32 @@ def shards(
     return [np.concatenate([pieces[piece] for piece in hand]) for hand in dealt]
 
 
+def labels(
+    y: NDArray[Any], clients: int, rng: np.random.Generator, per_client: Annotated[int, Field(ge=1)] = 2
+) -> list[Rows]:
+    """Client i holds class i modulo the classes and `per_client` - 1 others; holders of a class share it equally.
+
+    A class that nobody drew stays out.  Li, Diao, Chen, He 2022 (NIID-Bench), "#C = k" of section IV.
+    """
+    kinds = np.unique(_labels(y))
+    if per_client > len(kinds):
+        raise ValueError(f"{per_client} labels per client asked for (per_client), and there are {len(kinds)}")
+    held = np.zeros((clients, len(kinds)), dtype=bool)
+    for client in range(clients):
+        own = client % len(kinds)
+        others = np.delete(np.arange(len(kinds)), own)
+        held[client, [own, *rng.choice(others, per_client - 1, replace=False)]] = True
+    hands: list[list[Rows]] = [[] for _ in range(clients)]
+    for place, kind in enumerate(kinds):
+        holders = np.flatnonzero(held[:, place])
+        rows = rng.permutation(np.flatnonzero(y == kind))
+        if 0 < len(rows) < len(holders):
+            raise ValueError(f"class {kind} has {len(rows)} examples for {len(holders)} clients; take fewer clients")
+        for holder, part in zip(holders, np.array_split(rows, max(1, len(holders))), strict=False):
+            hands[holder].append(part)
+    return [np.concatenate(hand) for hand in hands]
+
+
 def dirichlet(
     y: NDArray[Any],
     clients: int,
@@ -135,6 +161,7 @@ def natural(groups: NDArray[Any] | None, clients: int | None) -> dict[str, Rows]
 PARTITIONS: dict[str, Callable[..., list[Rows] | dict[str, Rows]]] = {
     "iid": iid,
     "shards": shards,
+    "labels": labels,
     "dirichlet": dirichlet,
     "dirichlet-client": dirichlet_client,
     "natural": natural,

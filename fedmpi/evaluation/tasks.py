@@ -19,7 +19,8 @@ or begin from one of these, and keep its metrics:
         def loss(self, outputs, y): return cross_entropy(outputs, y, label_smoothing=0.1)
 
 A metric function may carry an attribute `higher_is_better`; True where it has none.  `predict(outputs)`, where there is
-one, says what `fedmpi predict` writes.
+one, says what `fedmpi predict` writes; `vote(outputs)`, what several models with outputs `(K, N, ...)` say together
+(their mean, where there is none).
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class Classification(Scaled):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"prediction": outputs.argmax(-1), "probability": outputs.softmax(-1)}
 
+    def vote(self, outputs: Tensor) -> Tensor:
+        return _log(outputs.softmax(-1).mean(0))
+
 
 class Binary(Scaled):
     """One of two classes: `y` `(N,)` of 0 and 1, outputs `(N, 1)` the logit of 1, binary cross-entropy."""
@@ -90,6 +94,9 @@ class Binary(Scaled):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         logits = outputs.reshape(-1)
         return {"prediction": (logits > 0).long(), "probability": torch.stack((-logits, logits), -1).sigmoid()}
+
+    def vote(self, outputs: Tensor) -> Tensor:
+        return _log(outputs.sigmoid().mean(0)) - _log((-outputs).sigmoid().mean(0))
 
 
 class Regression(Scaled):
@@ -143,6 +150,14 @@ class NextCharacter:
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"prediction": outputs.argmax(-1)}
+
+    def vote(self, outputs: Tensor) -> Tensor:
+        return _log(outputs.softmax(-1).mean(0))
+
+
+def _log(chances: Tensor) -> Tensor:
+    """Logarithms of probabilities, of which none is taken for impossible."""
+    return chances.clamp_min(torch.finfo(chances.dtype).tiny).log()
 
 
 TASKS: dict[str, type] = {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedmpi.flow import Refused
 
-VERSION = 1
+VERSION = 2
 UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it
 NAME = re.compile(r"round-(\d{6,})\.safetensors")

@@ -22,6 +22,7 @@ class RunFolder:
         self.job = path / "job.toml"
         self.journal = path / "journal.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.clients = path / "clients"  # what clients keep from round to round
         self.model = path / "model.safetensors"
         self.done = path / "DONE"
 
@@ -58,7 +59,7 @@ class RunFolder:
         """Remove the run that lies here, and nothing else."""
         for file in (self.done, self.model, self.journal, self.job, self.path / "report.html"):
             file.unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.path / "pictures", self.path / "baselines"):
+        for folder in (self.checkpoints, self.clients, self.path / "pictures", self.path / "baselines"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def write_job(self, job: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +13,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fedmpi import optim
-from fedmpi.aggregation import Stage, pipeline
+from fedmpi.aggregation import pipeline
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import TASKS, Scorer, higher_is_better
-from fedmpi.flat import FlatModel
-from fedmpi.flow import Layout, Task
+from fedmpi.flow import Task
 from fedmpi.job import Component, Job, JobError, choose
 from fedmpi.models import MODELS
+from fedmpi.rounds.loops import LOOPS
+from fedmpi.rounds.plan import Loop, Plan
+from fedmpi.rounds.samplers import SAMPLERS, Sampler
 from fedmpi.rounds.stop import Stopper
 from fedmpi.strategies import STRATEGIES, Server, Strategy
 from fedmpi.training import SCHEDULES
@@ -42,42 +43,6 @@ class Facts(Protocol):
 
     @property
     def scale(self) -> float: ...
-
-
-@dataclass
-class Plan:
-    """What a job comes to, on any rank: nothing here knows of a communicator or a device."""
-
-    job: Job  # resolved: what was left open is filled in
-    shards: ShardSet
-    task: Task
-    model: nn.Module
-    dtype: torch.dtype
-    strategy: Strategy
-    stages: list[Stage]
-    cohort: int  # clients a round
-    optimizer: optim.Maker
-    schedule: Callable[[int, int], float]
-    metrics: tuple[str, ...]
-    stopper: Stopper
-
-    def scorer(self, device: torch.device) -> Scorer:
-        return Scorer(self.task, self.metrics, self.job.evaluation.batch, device)
-
-    def layout(self, flat: FlatModel) -> Layout:
-        """Where things lie on the wire of this job."""
-        start = flat.shared.start
-        return Layout(
-            size=flat.size,
-            trained=slice(0, flat.trained.stop - start),
-            dtype=flat.dtype,
-            up=len(self.strategy.up),
-            weights=tuple(
-                self.job.aggregation.weights if weighting == "job" else weighting
-                for weighting in (*self.strategy.up, *self.strategy.sums.values())
-            ),
-            sums=tuple(self.strategy.sums),
-        )
 
 
 def assemble(
@@ -103,7 +68,10 @@ def assemble(
         )
     task = made_task(job, shards, task)
     module = made_model(job, shards, task, model)
-    server = Server(optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr)
+    pace = choose(SCHEDULES, job.server.schedule, "server.schedule")
+    server = Server(
+        optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr, lambda round: pace(round, job.rounds)
+    )
     strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", server=server)
     strategy.check(job)
     asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
@@ -116,8 +84,12 @@ def assemble(
     cohort = job.cohort.of(shards.clients)
     if cohort > shards.clients:
         raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
+    sampler = _sampler(job, shards, cohort)
+    if sampler.uniform and "weights" not in job.aggregation.model_fields_set:
+        # Large clients come more often already: weighing them again would count their examples twice.
+        job = job.model_copy(update={"aggregation": job.aggregation.model_copy(update={"weights": "uniform"})})
     assert job.aggregation.cap is not None
-    stages = pipeline(job.aggregation, job.aggregation.cap, cohort)
+    stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
     optimizer = optim.optimizer(job.local.optimizer, "local.optimizer")
     schedule = choose(SCHEDULES, job.local.schedule, "local.schedule")
     if job.evaluation.metrics == ():
@@ -129,7 +101,11 @@ def assemble(
     metrics = job.evaluation.metrics or tuple(task.metrics)[:1]
     scores = Scorer(task, metrics, job.evaluation.batch, torch.device("cpu")).names
     stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task))
-    plan = Plan(job, shards, task, module, dtype, strategy, stages, cohort, optimizer, schedule, metrics, stopper)
+    loop: Loop = choose(LOOPS, job.loop, "loop")
+    loop.check(job)
+    plan = Plan(
+        job, shards, task, module, dtype, strategy, stages, cohort, sampler, loop, optimizer, schedule, metrics, stopper
+    )
     if try_out:
         _try(plan)
     return plan
@@ -140,6 +116,26 @@ def _shards(job: Job) -> ShardSet:
         return ShardSet.open(Path(job.data.shards))
     except ShardError as error:
         raise ShardError(f"data.shards: {error}") from None
+
+
+def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
+    sizes = shards.sizes(np.arange(shards.clients))
+    local = job.local
+    work = sizes * (local.epochs or 1)
+    if local.steps is not None:
+        work = local.steps * np.minimum(sizes, local.batch or shards.largest)
+    sampler: Sampler = choose(
+        SAMPLERS,
+        job.cohort.sampler,
+        "cohort.sampler",
+        seed=job.seed,
+        clients=shards.clients,
+        sizes=sizes,
+        ids=lambda: [shards.id(client) for client in range(shards.clients)],
+        size=cohort,
+        work=work,
+    )
+    return sampler
 
 
 def _resolved(job: Job, shards: ShardSet) -> Job:

@@ -16,8 +16,9 @@ from fedmpi.flow import Comm, Refused
 from fedmpi.job import Aggregation, Cohort, Component, Job, Server, Stop
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
-from fedmpi.rounds.assemble import Plan, assemble, resolved_table
-from fedmpi.rounds.cohort import deal, draw
+from fedmpi.rounds.assemble import assemble, resolved_table
+from fedmpi.rounds.cohort import deal
+from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.run import build, keep_model
 from fedmpi.rounds.scribe import Line
 from fedmpi.training.batches import steps
@@ -50,7 +51,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
         if kind == "local":
             _local(plan, comm, folder, on_round)
         elif comm.is_home:
-            _pooled(plan, assemble(job, try_out=False).cohort, folder, on_round)
+            _pooled(plan, assemble(job, try_out=False), folder, on_round)
     except Refused as refused:
         comm.fail(refused)
     comm.settle(None)
@@ -65,6 +66,7 @@ def _plain(job: Job) -> Job:
         update={
             "local": local,
             "cohort": Cohort(),
+            "loop": Component(name="synchronous"),
             "strategy": Component(name="fedavg"),
             "aggregation": Aggregation(),
             "server": Server(trains=True),
@@ -73,14 +75,14 @@ def _plain(job: Job) -> Job:
     )
 
 
-def _pooled(plan: Plan, cohort: int, folder: RunFolder, on_round: Told) -> None:
+def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> None:
     job, shards = plan.job, plan.shards
     everybody = shards.pooled()
-    local, share = job.local, cohort / shards.clients
+    local, share = job.local, federated.cohort / shards.clients
     if local.steps is None:
         work = max(1, int(steps(shards.examples, local.batch, local.epochs, None) * share + 0.5))
     else:
-        work = local.steps * cohort
+        work = local.steps * federated.cohort
     local = local.model_copy(update={"epochs": None, "steps": work})
     parts = build(replace(plan, job=job.model_copy(update={"local": local})), Solo())
     parts.engine.shards = everybody
@@ -90,17 +92,18 @@ def _pooled(plan: Plan, cohort: int, folder: RunFolder, on_round: Told) -> None:
         parts.engine.receive()
         parts.engine.begin()
         begun = time.perf_counter()
-        learned = parts.engine.learn(0, round)
+        parts.state.round = round
+        learned = parts.engine.learn(0)
         trained = time.perf_counter()
         parts.state.received.copy_(parts.flat.values)
         last = round == job.rounds
         line: Line = {"round": round, "clients": 1, "steps": learned.steps, "train_loss": _number(learned.loss)}
         line["evaluation"] = {}
         if last or (job.evaluation.every and round % job.evaluation.every == 0):
-            clients = np.arange(shards.clients) if last else draw(job.seed, round + 1, shards.clients, cohort)
+            clients = np.arange(shards.clients) if last else federated.sampler.draw(round + 1).clients
             central = parts.scorer.central(parts.flat.model, *shards.test())
             rows = [parts.scorer.client(parts.flat.model, *shards.heldout(int(client))) for client in clients]
-            spread = parts.scorer.summarise(np.stack(rows)) if parts.scores else {}
+            spread = parts.scorer.summarise(np.stack(rows)) if parts.scores and rows else {}
             line["evaluation"] = {name: part for name, part in {"test": central, "clients": spread}.items() if part}
         now = time.perf_counter()
         line["seconds"] = {"train": trained - begun, "total": now - begun, "elapsed": now - began}
@@ -125,7 +128,8 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
         for round in range(1, job.rounds + 1):
             parts.engine.receive()
             parts.engine.begin()
-            learned = parts.engine.learn(client, round)
+            parts.state.round = round
+            learned = parts.engine.learn(client)
             parts.state.received.copy_(parts.flat.values)
             if round in points:
                 row = rows[points.index(round), client]

@@ -1,4 +1,4 @@
-"""Who takes part in a round and which rank serves whom: the same on every rank, so nothing is sent."""
+"""Which rank serves whom: the same on every rank, so nothing is sent."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ import heapq
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fedmpi.flow import Clients, entropy
-
-
-def draw(seed: int, round: int, clients: int, size: int) -> Clients:
-    """The cohort of a round: `size` of `clients` clients, without replacement, ascending; keyed by (seed, round)."""
-    if size >= clients:
-        return np.arange(clients, dtype=np.int64)
-    random = np.random.default_rng(np.random.SeedSequence(entropy(seed, round)))
-    return np.sort(random.choice(clients, size, replace=False, shuffle=False)).astype(np.int64)
 
 
 def deal(costs: NDArray[np.int64], seats: int) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fedmpi.comm import Solo
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Scorer
 from fedmpi.evaluation import predictions as predict
+from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
-from fedmpi.job import Job, JobError, validate
-from fedmpi.records.checkpoint import read_tensors
+from fedmpi.job import Job, JobError, find, validate
+from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
+from fedmpi.records.memory import Memory
 from fedmpi.rounds import predict as files
-from fedmpi.rounds.assemble import DTYPES, made_model, made_task
+from fedmpi.rounds.assemble import DTYPES, assemble, made_model, made_task
+from fedmpi.rounds.run import build
+from fedmpi.strategies import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,13 @@ class Trained:
     task: Task
     facts: _Facts
     shards: Path
+    own: _Own | None = None  # clients' models, where they have some and the run's shard set is there
+
+    @property
+    def common(self) -> bool:
+        """`model` is one to use as it is."""
+        strategy = find(STRATEGIES, self.job.strategy.name, "strategy")
+        return self.job.loop.name == "ensemble" or bool(getattr(strategy, "common", True))
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,46 @@ class _Facts:
     features: tuple[str, ...]
 
 
-def load(folder: Path, which: str = "final", shards: Path | None = None) -> Trained:
-    """The `final` or the `best` model of a run.  Refused where the folder holds none."""
+class _Own:
+    """Clients' own models of a run, made one after another in the same memory."""
+
+    def __init__(self, job: Job, run: RunFolder, shards: ShardSet) -> None:
+        self.shards = shards
+        plan = assemble(job, shards, try_out=False)
+        parts = build(plan, Solo())
+        if parts.memory is not None:
+            parts.memory = parts.engine.memory = Memory(
+                run.clients, parts.engine.remembers, parts.flat.dtype, writes=False
+            )
+        found = Checkpoints(run.checkpoints, keep=1).last()
+        if found is None:
+            raise Refused(f"{run.checkpoints}: holds no checkpoint, and clients' own models are made from the last one")
+        tensors, said = found
+        parts.state.planes.copy_(tensors["planes"])
+        parts.state.round = said["round"] + 1
+        parts.engine.receive()
+        self.parts = parts
+
+    def index(self, client: str) -> int:
+        for index in range(self.shards.clients):
+            if self.shards.id(index) == client:
+                return index
+        raise JobError(f"--client: {client!r} given; {self.shards.folder} has {_some(self.shards)}")
+
+    def model(self, index: int) -> nn.Module:
+        """A client's own model; the common one where it never trained."""
+        self.parts.engine.begin()
+        self.parts.engine.personal(index)
+        return self.parts.flat.model
+
+
+def _some(shards: ShardSet) -> str:
+    names = [shards.id(index) for index in range(min(5, shards.clients))]
+    return ", ".join(names) + (f", ... ({shards.clients} in all)" if shards.clients > len(names) else "")
+
+
+def load(folder: Path, which: str = "final", shards: Path | None = None, client: str | None = None) -> Trained:
+    """The `final` or the `best` model of a run, or a `client`'s own.  Refused where the folder holds none."""
     run = RunFolder(folder)
     table = run.read_job()
     job = validate(table)
@@ -59,6 +110,9 @@ def load(folder: Path, which: str = "final", shards: Path | None = None) -> Trai
     )
     task = made_task(job, facts)
     model = made_model(job, facts, task, init=False)
+    if job.loop.name == "ensemble":
+        count = 1 + max(int(name.split(".")[1]) for name in tensors)
+        model = Ensemble([copy.deepcopy(model) for _ in range(count)], task)
     model.load_state_dict(tensors)
     if which == "best":
         kept, _ = read_tensors(run.checkpoints / "best.safetensors")
@@ -66,7 +120,29 @@ def load(folder: Path, which: str = "final", shards: Path | None = None) -> Trai
         flat.values[flat.shared].copy_(kept["planes"][0])
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best")
-    return Trained(job, model, task, facts, shards or Path(job.data.shards))
+    own, where = None, shards or Path(job.data.shards)
+    if client is not None or (which == "final" and shards is None):
+        own = _own(job, run, client is not None)
+    if client is not None:
+        if own is None:
+            raise JobError(f"--client: {job.strategy.name} makes one model for all clients; leave it out")
+        if which != "final":
+            raise JobError(f"--checkpoint: {which} given, but clients' own models are there for the final one alone")
+        model = own.model(own.index(client))
+    return Trained(job, model, task, facts, where, own)
+
+
+def _own(job: Job, run: RunFolder, needed: bool) -> _Own | None:
+    """Clients' own models, if the job's strategy makes some; None where they are not `needed` and cannot be made."""
+    strategy = find(STRATEGIES, job.strategy.name, "strategy")
+    if not getattr(strategy, "personalises", False):
+        return None
+    try:
+        return _Own(job, run, ShardSet.open(Path(job.data.shards)))
+    except Refused:
+        if needed:
+            raise
+        return None
 
 
 def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, Any]:
@@ -81,10 +157,16 @@ def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, A
         raise Refused(f"{trained.shards}: its features are not those that the model was trained on, in their order")
     job = trained.job
     scorer = Scorer(trained.task, metrics or job.evaluation.metrics, job.evaluation.batch, "cpu")
-    found: dict[str, Any] = {"test": scorer.central(trained.model, *shards.test())}
-    if shards.heldout_examples:
-        rows = np.stack([scorer.client(trained.model, *shards.heldout(client)) for client in range(shards.clients)])
-        found["clients"] = scorer.summarise(rows)
+    found: dict[str, Any] = {}
+    everyone = range(shards.clients)
+    if trained.common:
+        found["test"] = scorer.central(trained.model, *shards.test())
+        if shards.heldout_examples:
+            rows = [scorer.client(trained.model, *shards.heldout(client)) for client in everyone]
+            found["clients"] = scorer.summarise(np.stack(rows))
+    if trained.own is not None and shards.heldout_examples:
+        rows = [scorer.client(trained.own.model(client), *shards.heldout(client)) for client in everyone]
+        found["personal"] = scorer.summarise(np.stack(rows))
     if not any(found.values()):
         raise Refused(f"{trained.shards}: keeps no examples aside to score on; shard it with --holdout 0.2")
     return {name: scores for name, scores in found.items() if scores}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,9 +22,11 @@ from fedmpi.flow import Comm, Refused, State, Task, Where
 from fedmpi.job import Job, JobError, read
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
-from fedmpi.rounds.assemble import Plan, assemble, resolved_table
+from fedmpi.records.memory import Memory
+from fedmpi.rounds.assemble import assemble, made_model, resolved_table
+from fedmpi.rounds.parts import Parts
+from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.scribe import Line, Scribe
-from fedmpi.rounds.synchronous import Parts, run, starting
 from fedmpi.training import Sequential
 from fedmpi.version import VERSION
 
@@ -86,22 +90,25 @@ def train(
     try:
         parts = build(plan, comm, folder, on_round)
         if comm.is_home:
-            starting(plan, parts.flat, parts.state)
+            _begin(parts, model)
             _open(parts, folder, resume, overwrite)
     except Refused as refused:
         error = refused
     comm.settle(error)
     assert parts is not None
     try:
-        run(parts)
+        plan.loop.run(parts)
+        parts.engine.begin()
         if parts.scribe is not None and folder is not None:
             _keep(parts, folder)
     except Refused as refused:
+        if refused.tells is not None:  # settled already: every rank comes here
+            raise
         # One rank alone is in trouble (a shard damaged, a disk full): it cannot come to the next collective.
         comm.fail(refused)
     scribe = parts.scribe
     comm.settle(_broken(parts) if scribe is not None and scribe.broken else None)
-    return Run(parts.flat.model, scribe.lines if scribe else [], scribe.ended if scribe else None, plan.job)
+    return Run(parts.model, scribe.lines if scribe else [], scribe.ended if scribe else None, plan.job)
 
 
 def build(
@@ -119,7 +126,7 @@ def build(
     torch.set_num_threads(job.threads or place.threads)
     device = place.device(job.device)
     staged = device.type != "cpu" if staged is None else staged
-    flat = FlatModel(plan.model, dtype=plan.dtype, device=device)
+    flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)
     layout = plan.layout(flat)
     state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin=device.type == "cuda")
     everyone = job.server.trains or comm.size == 1
@@ -133,11 +140,11 @@ def build(
     scores = scorer.names if job.evaluation.clients and plan.shards.heldout_examples else ()
     scribe = None
     if comm.is_home:
-        plan.strategy.server.begin(state, layout.trained)
+        plan.strategy.begin(state, layout, _everyone(plan))
         scribe = Scribe(
             folder,
             state,
-            plan.strategy.server,
+            plan.strategy,
             plan.stopper,
             job.checkpoint.every,
             job.checkpoint.keep,
@@ -145,7 +152,30 @@ def build(
             on_round,
         )
     path = ReducePath(comm, plan.stages, layout, device, staged)
-    return Parts(plan, comm, flat, layout, state, engine, path, scorer, seat, seats, scribe, tuple(scores))
+    memory = None
+    if engine.remembers:
+        memory = Memory(folder.clients if folder else None, engine.remembers, flat.dtype, job.checkpoint.every)
+        engine.memory = memory
+    return Parts(plan, comm, flat, layout, state, engine, memory, path, scorer, seat, seats, scribe, tuple(scores))
+
+
+def _everyone(plan: Plan) -> dict[str, float]:
+    """What all clients together weigh, in each weighting."""
+    cap, sizes = plan.job.aggregation.cap, plan.shards.sizes(np.arange(plan.shards.clients))
+    assert cap is not None
+    return {"uniform": float(len(sizes)), "examples": float(np.minimum(sizes / cap, 1.0).sum())}
+
+
+def _begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None) -> None:
+    """At home: the first model, as the job's seed or pretrained file made it; more models have seeds of their own."""
+    plan, flat, state = parts.plan, parts.flat, parts.state
+    state.round = 1
+    for place in range(plan.strategy.models):
+        if place:
+            job = plan.job.model_copy(update={"seed": plan.job.seed + place})
+            other = made_model(job, plan.shards, plan.task, model)
+            flat.values.copy_(FlatModel(other, plan.strategy.stays(other), plan.dtype, flat.device).values)
+        state.planes[place].copy_(flat.values[flat.shared])
 
 
 def _job(job: Where | Mapping[str, Any] | Job, model: Any, shards: Any) -> Job:
@@ -172,10 +202,16 @@ def _open(parts: Parts, folder: RunFolder | None, resume: bool, overwrite: bool)
         return
     if overwrite:
         folder.clear()
+    resumed = False
     if resume and folder.holds_run:
         _same(folder.read_job(), table, parts.plan)
-        if not scribe.resume() and folder.journal.exists():
+        resumed = scribe.resume()
+        if not resumed and folder.journal.exists():
             scribe.journal_restart()
+    if parts.memory is not None and resumed:
+        Memory.resume(folder.clients, parts.state.round - 1)
+    else:
+        shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch that left nothing to go on from
     folder.done.unlink(missing_ok=True)
     folder.write_job({**table, "run": _machine(parts)})
 
@@ -248,7 +284,8 @@ def keep_model(parts: Parts, folder: RunFolder, round: int) -> None:
         "scale": plan.shards.scale,
         "round": round,
     }
-    write_tensors(folder.model, parts.flat.state_dict(), facts)
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in parts.model.state_dict().items()}
+    write_tensors(folder.model, tensors, facts)
 
 
 def _broken(parts: Parts) -> Refused:

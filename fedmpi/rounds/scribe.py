@@ -14,7 +14,7 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal, read
 from fedmpi.rounds.stop import Stopper
 from fedmpi.rounds.tally import Tally
-from fedmpi.strategies import Server
+from fedmpi.strategies import Strategy
 
 Line = dict[str, Any]
 
@@ -30,14 +30,14 @@ class Scribe:
         self,
         folder: RunFolder | None,
         state: State,
-        server: Server,
+        strategy: Strategy,
         stopper: Stopper,
         every: int,
         keep: int,
         facts: Mapping[str, Any],
         on_round: Callable[[Line], None] | None,
     ) -> None:
-        self.state, self.server, self.stopper, self.every, self.facts = state, server, stopper, every, dict(facts)
+        self.state, self.strategy, self.stopper, self.every, self.facts = state, strategy, stopper, every, dict(facts)
         self.on_round = on_round
         self.lines: list[Line] = []
         self.pending: Line | None = None  # line t, until its model has been scored
@@ -59,8 +59,9 @@ class Scribe:
             return False
         tensors, metadata = found
         self.state.planes.copy_(tensors["planes"])
+        self.state.said[:] = metadata["said"]
         self.state.round = metadata["round"] + 1
-        self.server.load(unpack("server", tensors))
+        self.strategy.load(unpack("strategy", tensors))
         self.stopper.load(metadata["stop"])
         self.pending, self.before = metadata["pending"], metadata["elapsed"]
         self.journal.cut(metadata["round"])
@@ -91,10 +92,11 @@ class Scribe:
             self.checkpoints.save(self.state.round - 1, *self._kept())
 
     def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {"planes": self.state.planes, **pack("server", self.server.state())}
+        tensors = {"planes": self.state.planes, **pack("strategy", self.strategy.state())}
         return tensors, {
             **self.facts,
             "round": self.state.round - 1,
+            "said": self.state.said.tolist(),
             "pending": self.pending,
             "stop": self.stopper.state(),
             "elapsed": self.elapsed,
@@ -141,6 +143,13 @@ class Scribe:
             self.journal.write(line)
         if self.on_round is not None:
             self.on_round(line)
+
+
+def add(line: Line, later: Line) -> Line:
+    """A round's line, with the seconds and bytes of its earlier crossings added."""
+    for name in ("seconds", "bytes") if line else ():
+        later[name] = {part: value + line[name][part] for part, value in later[name].items()}
+    return later
 
 
 def fill(line: Line, tally: Tally, sums: Mapping[str, float]) -> Line:

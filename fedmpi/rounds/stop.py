@@ -13,7 +13,7 @@ class Stopper:
     """Looks at each finished line; its counters are checkpointed.
 
     A target, and what patience and the best checkpoint look at, is the central score where there are held-out examples
-    for one, else the clients' mean.
+    for one, else the clients' mean; where clients have models of their own, the clients' mean of those.
     """
 
     def __init__(self, stop: Stop, scores: Sequence[str], higher: Callable[[str], bool]) -> None:
@@ -56,9 +56,10 @@ class Stopper:
 
     def _scores(self, line: Mapping[str, Any]) -> dict[str, float | None]:
         evaluation = line.get("evaluation", {})
-        if evaluation.get("test"):
+        if evaluation.get("test") and not evaluation.get("personal"):
             return dict(evaluation["test"])
-        return {name: spread["mean"] for name, spread in evaluation.get("clients", {}).items()}
+        spreads = evaluation.get("personal") or evaluation.get("clients", {})
+        return {name: spread["mean"] for name, spread in spreads.items()}
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "best_round": self.best_round, "since": self.since}

@@ -7,12 +7,10 @@ Weighted by examples, with all clients taking part, a round is one step of gradi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from fedmpi.flow import Client
+from fedmpi.flow import Client, Learner
 from fedmpi.job import Job, JobError
 from fedmpi.strategies.strategy import Strategy
 
@@ -20,25 +18,31 @@ from fedmpi.strategies.strategy import Strategy
 class FedSGD(Strategy):
     """Federated gradient descent: one full-batch gradient a round, at `local.lr` (McMahan et al. 2017)."""
 
-    learns: ClassVar[bool] = False
-
     def check(self, job: Job) -> None:
-        for field, usual in {"batch": 0, "epochs": 1, "steps": 1}.items():
-            given = getattr(job.local, field)
-            if field in job.local.model_fields_set and given not in (usual, None):
-                raise JobError(
-                    f"local.{field}: {given} given, but fedsgd takes one gradient over all of a client's examples; "
-                    f'leave it out, or use strategy "fedavg"'
-                )
-        if job.local.optimizer.name != "sgd" or any(job.local.optimizer.options.values()) or job.local.clip:
-            raise JobError(
-                "local: fedsgd sends a plain gradient, so it takes no local.optimizer but sgd and no local.clip; "
-                "give the server an optimizer, or use the clip stage"
-            )
+        one_gradient(job)
 
-    def result(self, client: Client) -> Mapping[str, Tensor | float]:
-        gradient = client.gradient()
-        client.planes.zero_()  # buffers behind what is trained stay as they were
-        torch.mul(gradient, -client.lr, out=client.planes[0, : len(gradient)])
+    def learn(self, client: Client, learner: Learner) -> None:
         client.steps = 1
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        client.planes.zero_()  # buffers behind what is trained stay as they were
+        if client.examples:
+            torch.mul(client.gradient(), -client.lr, out=client.planes[0, client.trained])
         return {}
+
+
+def one_gradient(job: Job) -> None:
+    """Refuse what shapes a loop of local steps, where there is none."""
+    name = job.strategy.name
+    for field, usual in {"batch": 0, "epochs": 1, "steps": 1}.items():
+        given = getattr(job.local, field)
+        if field in job.local.model_fields_set and given not in (usual, None):
+            raise JobError(
+                f"local.{field}: {given} given, but {name} takes one gradient over all of a client's examples; "
+                f'leave it out, or use strategy "fedavg"'
+            )
+    if job.local.optimizer.name != "sgd" or any(job.local.optimizer.options.values()) or job.local.clip:
+        raise JobError(
+            f"local: {name} sends a plain gradient, so it takes no local.optimizer but sgd and no local.clip; "
+            f"give the server an optimizer, or use the clip stage"
+        )

@@ -1,48 +1,64 @@
-"""What every strategy shares: five short methods, most left as they are, and the server's optimiser."""
+"""What every strategy shares: a few short methods, most left as they are, and the server's optimiser."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
-from fedmpi.flow import Client, State, Task
-from fedmpi.job import Job
+from fedmpi.flow import Client, Layout, Learner, State, Task
+from fedmpi.job import Job, JobError
 from fedmpi.optim import Maker, Optimizer
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]  # how much of a running mean is kept
+Count = Annotated[int, Field(ge=1)]
 
 
 class Server:
     """The server's step: an optimiser of torch's whose gradient is the mean update's opposite (Reddi et al. 2021).
 
     It lives at home alone, over the first plane of the state.  Floating buffers behind what is trained are averaged:
-    an optimiser that adapts would make a variance negative.
+    an optimiser that adapts would make a variance negative.  `schedule` gives the factor of `lr` in a round.
     """
 
-    def __init__(self, optimizer: Maker, lr: float) -> None:
-        self.make, self.lr = optimizer, lr
+    def __init__(self, optimizer: Maker, lr: float, schedule: Callable[[int], float] = lambda round: 1.0) -> None:
+        self.make, self.base, self.schedule = optimizer, lr, schedule
         self.optimizer: Optimizer | None = None
 
     def begin(self, state: State, trained: slice) -> None:
         """Take hold of the state's first plane."""
-        self.values, self.trained = state.planes[0], trained
-        self.optimizer = self.make(self.values[trained], self.lr)
+        self.now, self.values, self.trained = state, state.planes[0], trained
+        self.optimizer = self.make(self.values[trained], self.base)
+
+    @property
+    def lr(self) -> float:
+        """This round's learning rate."""
+        return self.base * self.schedule(self.now.round)
+
+    def average(self, mean: Tensor) -> Tensor:
+        """Average the buffers, and give what is left of the mean update: the view `(trained,)` of what is trained."""
+        self.values[self.trained.stop :].add_(mean[self.trained.stop :])
+        return mean[self.trained]
 
     def step(self, mean: Tensor) -> None:
         """Move the model by the mean update `(size,)`, which is used up."""
         assert self.optimizer is not None
-        self.values[self.trained.stop :].add_(mean[self.trained.stop :])
-        change = mean[self.trained]
+        change = self.average(mean)
         if self.optimizer.plain:
             self.values[self.trained].add_(change, alpha=self.lr)
         else:
+            self.optimizer.pace(self.lr)
             self.optimizer.step(change.neg_())
 
     def state(self) -> dict[str, Tensor]:
         return {} if self.optimizer is None else self.optimizer.state()
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         assert self.optimizer is not None
         self.optimizer.load(state)
 
@@ -51,35 +67,106 @@ class Strategy:
     """Federated averaging, unless a method says otherwise; `up` and `sums` name each plane's and sum's weighting.
 
     A weighting is "job" (what `aggregation.weights` says), "examples", "uniform" or "none" (added, never divided).
+    `memory` names what a client keeps from round to round: "model" (a model of its own, which begins as the run's
+    first), "trained" (a vector of what is trained, from 0) or "scalar" (from 0).  What every rule may use is in
+    `fedmpi.flow`: `Client`, and the engine as `Learner`.  Home alone has `state` and `kept`.
     """
 
-    down: ClassVar[int] = 1  # planes that a broadcast carries
-    up: ClassVar[tuple[str, ...]] = ("job",)  # planes that an update carries
-    sums: ClassVar[Mapping[str, str]] = {}  # the strategy's scalars beside them
-    learns: ClassVar[bool] = True  # a client's learning is a loop of corrected steps
+    down: int = 1  # planes that a broadcast carries
+    up: tuple[str, ...] = ("job",)  # planes that an update carries
+    sums: Mapping[str, str] = {}  # the strategy's scalars beside them
+    memory: Mapping[str, str] = {}
+    passes: ClassVar[int] = 1  # crossings a round: all but the last are surveys
     corrects: ClassVar[bool] = False  # `correct` does something
+    common: ClassVar[bool] = True  # the model that travels is one to use as it is
+    personalises: ClassVar[bool] = False  # a client has a model of its own
+    models: int = 1  # planes that hold a model each, and begin as one
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.kept: dict[str, Tensor] = {}
 
     def check(self, job: Job) -> None:
         """Raise JobError where the rest of the job cannot go with this strategy."""
 
-    def prepare(self, client: Client) -> None:
-        """Before a client's first step."""
+    def stays(self, model: nn.Module) -> Callable[[str], bool]:
+        """Which of a model's tensors, by name, stay with each client."""
+        return lambda name: False
 
-    def loss(self, task: Task, outputs: Tensor, y: Tensor, client: Client) -> Tensor:
+    # At a client.
+
+    def survey(self, client: Client) -> Mapping[str, float]:
+        """In a crossing before the last: write the client's planes, at the received model; return its sums."""
+        return {}
+
+    def prepare(self, client: Client) -> None:
+        """Before a client's first step, at the received model."""
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        """The local rule: the job's loop of steps, each corrected."""
+        learner.train(client, self.correct if self.corrects else None)
+
+    def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:
         """A batch's loss, a scalar: the task's."""
-        return task.loss(outputs, y)
+        return task.loss(model(inputs), y)
 
     def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
         """Change a step's gradient `(..., trained)` in place."""
 
-    def result(self, client: Client) -> Mapping[str, Tensor | float]:
+    def result(self, client: Client) -> Mapping[str, float]:
         """Write the client's planes; return its sums.  The plane: trained values minus received values."""
         torch.sub(client.values, client.received, out=client.planes[0])
         return {}
 
+    def personal(self, client: Client, learner: Learner) -> None:
+        """Turn the received model, with what stays home, into the client's own, in place."""
+
+    # At home.
+
+    def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
+        """Take hold of the state; `everyone` is what all clients together come to, by weighting ("uniform": each 1)."""
+        self.layout, self.everyone = layout, everyone
+        self.server.begin(state, layout.trained)
+
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
-        """At home: move `state` by the mean planes `(up, size)`, which are used up."""
+        """Move `state` by the mean planes `(up, size)`, which are used up."""
         self.server.step(mean[0])
+
+    def share(self, plane: int, sums: Mapping[str, float]) -> float:
+        """How much of everyone came this round, in a plane's own weighting."""
+        weighting = self.layout.weights[plane]
+        return sums["weight" if weighting == "examples" else "clients"] / self.everyone[weighting]
+
+    def zeros(self, state: State) -> Tensor:
+        """A vector `(trained,)` of the server's own."""
+        return torch.zeros_like(state.planes[0, self.layout.trained])
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must keep of home."""
+        return {**{f"server.{name}": value for name, value in self.server.state().items()}, **self.kept}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        own = {name: value for name, value in state.items() if name in self.kept}
+        for name, value in own.items():
+            self.kept[name].copy_(value)
+        self.server.load({name.removeprefix("server."): value for name, value in state.items() if name not in own})
+
+
+def plain_server(job: Job) -> None:
+    """Refuse a server optimiser beside a strategy that has a server step of its own."""
+    if job.server.optimizer.name != "sgd" or any(job.server.optimizer.options.values()):
+        raise JobError(
+            f"server.optimizer: {job.server.optimizer.name} given, but {job.strategy.name} has a server step of its "
+            f"own; leave it out"
+        )
+
+
+def plain_steps(job: Job, momentum: bool = False) -> None:
+    """Refuse local optimisers whose steps are no sums of gradients; with `momentum`, SGD's momentum may be there."""
+    name, options = job.local.optimizer.name, {k for k, v in job.local.optimizer.options.items() if v}
+    if name != "sgd" or options - ({"momentum", "dampening", "nesterov"} if momentum else set()):
+        told = f"{name} with {', '.join(sorted(options))}" if options else name
+        raise JobError(
+            f"local.optimizer: {told} given, but {job.strategy.name} counts on plain gradient steps; use sgd"
+            f"{' (with momentum, if you like)' if momentum else ' alone'}, and local.l2 for a penalty"
+        )

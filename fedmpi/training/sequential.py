@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Client, Examples, Layout, State, Strategy, Task, entropy
+from fedmpi.flow import Batch, Client, Examples, Layout, Memory, Rule, State, Strategy, Task, entropy
 from fedmpi.job import Local
 from fedmpi.optim import Maker
 from fedmpi.training.batches import batches, steps
@@ -38,10 +39,11 @@ def key(seed: int, round: int, client: int, use: int = 0) -> int:
 
 
 class Sequential:
-    """Trains one client after another on the model that this rank keeps.
+    """Trains one client after another on the model that this rank keeps; a strategy sees it as its `Learner`.
 
-    `begin` lays the received model into `values`; `learn` trains from there.  Losses stay on the device until the
-    client is done, so that no step waits for the host.
+    `begin` lays the received model into the flat values, with what stays home of one client's; `learn` trains from
+    there, and keeps the client's memory.  Losses stay on the device until the client is done, so that no step waits
+    for the host.  `memory` is where clients' vectors of `remembers` values come from and go to.
     """
 
     def __init__(
@@ -61,55 +63,110 @@ class Sequential:
     ) -> None:
         self.flat, self.task, self.strategy, self.layout, self.shards = flat, task, strategy, layout, shards
         self.local, self.schedule, self.seed, self.rounds = local, schedule, seed, rounds
-        self.state = state
-        # Laid out like values, on their device: unless `staged`, the very buffer that a broadcast lands in.
-        self.received = torch.zeros_like(flat.values) if staged else state.received
-        self.trained = flat.values[flat.trained]
-        self.optimizer = optimizer(self.trained, local.lr)
+        self.state, self.model, self.grads = state, flat.model, flat.grads
+        self.private, self.home = flat.shared.start, flat.shared.start - flat.trained.start
+        # What a broadcast brings, on the model's device: unless `staged`, the very buffer that it lands in.
+        landed = state.buffer[: self.private + state.planes.numel()]
+        self.landed = torch.zeros_like(landed, device=flat.device) if staged else landed
+        self.landed[: self.private].copy_(flat.values[: self.private])  # never sent: as the model was built
+        self.received = self.landed[: len(flat.values)]
+        self.values = flat.values[flat.trained]
+        self.optimizer = optimizer(self.values, local.lr)
         self.wire = torch.zeros(layout.width, dtype=layout.dtype, device=flat.device)
         self.generator = torch.Generator()
-        self.seen = float("nan")  # mean loss where the last whole gradient was taken
-        bare = not (local.l1 or local.l2 or local.clip)
-        self.direct = self.optimizer.plain and bare and not strategy.corrects
+        self.bare = self.optimizer.plain and not (local.l1 or local.l2 or local.clip)
+        self.seen = float("nan")  # mean loss where this client's whole gradient was taken
+        self.memory: Memory | None = None
+        self._remember()
+
+    def _remember(self) -> None:
+        """Lay out what a client keeps: `kept` is one client's at a time, `first` what each begins with."""
+        sizes = {"model": self.layout.size, "trained": self.layout.trained.stop, "scalar": 1}
+        self.places: dict[str, slice] = {}
+        kinds = {"private": self.private} if self.private else {}
+        kinds |= {name: sizes[kind] for name, kind in self.strategy.memory.items()}
+        at = 0
+        for name, size in kinds.items():
+            self.places[name] = slice(at, at + size)
+            at += size
+        self.kept = torch.zeros(at, dtype=self.flat.dtype, device=self.flat.device)
+        for name, place in self.places.items():
+            if name == "private":
+                self.kept[place].copy_(self.flat.values[: self.private])
+            elif self.strategy.memory[name] == "model":
+                self.kept[place].copy_(self.flat.values[self.flat.shared])
+        self.first = self.kept.clone()
+
+    @property
+    def remembers(self) -> int:
+        """Values that a client keeps from round to round; 0 where it keeps nothing."""
+        return len(self.kept)
 
     def receive(self) -> None:
-        """The broadcast's model, on this rank's device, for all its clients of the round."""
-        if self.received is not self.state.received:
-            self.received.copy_(self.state.received, non_blocking=True)
+        """What the broadcast brought, on this rank's device, for all its clients of the round."""
+        if self.landed.data_ptr() != self.state.buffer.data_ptr():
+            self.landed[self.private :].copy_(self.state.planes.view(-1), non_blocking=True)
 
     def begin(self) -> None:
         """The received model in place, as every client starts from it."""
         self.flat.values.copy_(self.received)
         self.flat.restore()
 
-    def learn(self, index: int, round: int) -> Learned:
-        """Train client `index` from the model that `begin` laid out; the wire returned is valid until the next call."""
-        x, y = self.shards.train(index)
-        self.generator.manual_seed(key(self.seed, round, index))
-        self._seed(key(self.seed, round, index, use=1))
-        flat, shared = self.flat, self.flat.shared
-        client = Client(
+    def client(self, index: int) -> Client:
+        """Client `index` of the round under way, its memory recalled and what stays home of its model in place."""
+        self.x, self.y = x, y = self.shards.train(index)
+        self.seen = float("nan")
+        flat, shared, round = self.flat, self.flat.shared, self.state.round
+        self.key, self.chance, self.whole = (key(self.seed, round, index, use) for use in range(3))
+        found = self.memory.load(index, round - 1) if self.memory is not None and self.places else None
+        self.kept.copy_(self.first if found is None else found)
+        if self.private and found is not None:
+            flat.values[: self.private].copy_(self.kept[self.places["private"]])
+        return Client(
             index=index,
             examples=len(y),
             round=round,
+            crossing=self.state.crossing,
             lr=self.local.lr * self.schedule(round, self.rounds),
+            trained=self.layout.trained,
             values=flat.values[shared],
-            received=self.received[shared],
+            down=self.landed[self.private :].view(-1, self.layout.size),
+            said=self.state.said,
             planes=self.layout.planes(self.wire),
             gradient=lambda: self._gradient(x, y),  # of this engine, never of the client: a cycle would keep buffers
+            objective=lambda: self._objective(x, y),
+            memory={name: self.kept[place] for name, place in self.places.items()},
+            fresh=found is None,
         )
+
+    def learn(self, index: int) -> Learned:
+        """Train client `index` from the model that `begin` laid out; the wire returned is valid until the next call."""
+        client, flat = self.client(index), self.flat
         flat.model.train()
-        self.strategy.prepare(client)
-        if self.strategy.learns and len(y):
-            client.loss = self._train(client, x, y)
-        with torch.no_grad():
-            sums = self.strategy.result(client)
-        if not self.strategy.learns:
-            client.loss = self.seen
+        if client.crossing + 1 < self.strategy.passes:
+            client.planes.zero_()
+            sums = self.strategy.survey(client)
+        else:
+            self.strategy.prepare(client)
+            if client.examples:
+                self.strategy.learn(client, self)
+            with torch.no_grad():
+                sums = self.strategy.result(client)
+            client.loss = self.seen if np.isnan(client.loss) else client.loss
+            if self.memory is not None and self.places:
+                if self.private:
+                    self.kept[self.places["private"]].copy_(flat.values[: self.private])
+                self.memory.save(index, client.round, self.kept)
         tail = self.layout.tail(self.wire)
         for place, name in enumerate(self.layout.sums):
-            tail[2 + place] = sums[name]
+            tail[2 + place] = sums.get(name, 0.0)
         return Learned(self.wire, client.examples, client.steps, client.loss)
+
+    def personal(self, index: int) -> None:
+        """Client `index`'s own model in place of the one that `begin` laid out; nothing is kept of it."""
+        client = self.client(index)
+        self.flat.model.train()
+        self.strategy.personal(client, self)
 
     def _seed(self, seed: int) -> None:
         """What is random inside the model: dropout.  torch.manual_seed does the same in half a millisecond more."""
@@ -117,34 +174,71 @@ class Sequential:
         if self.flat.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _train(self, client: Client, x: Tensor, y: Tensor) -> float:
-        flat, local, lr = self.flat, self.local, client.lr
-        client.steps = steps(len(y), local.batch, local.epochs, local.steps)
+    # What a strategy may call while a client learns.
+
+    def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
+        """The job's local loop from `values`; its steps are added to the client's, the first loop's loss is told."""
+        if not client.examples:
+            return
+        flat, lr = self.flat, client.lr
+        flat.restore()
+        direct = self.bare and correct is None
         self.optimizer.restart(lr)
         losses, counts = [], []
-        for inputs, targets in batches(x, y, self.task, local.batch, client.steps, self.generator, flat.device):
-            loss = self.strategy.loss(self.task, flat.model(inputs), targets, client)
+        for inputs, targets in self.batches(client, steps):
+            loss = self.strategy.loss(self.task, flat.model, inputs, targets, client)
             gradients = flat.gradient(loss)
             with torch.no_grad():
-                if self.direct:
+                if direct:
                     torch._foreach_add_(flat.views, gradients, alpha=-lr)
                 else:
                     flat.write(gradients)
-                    self._step(client)
+                    self._step(client, correct)
             losses.append(loss.detach())
             counts.append(len(targets))
-        weights = torch.tensor(counts, dtype=torch.float64)
-        return float(torch.stack(losses).to("cpu", torch.float64) @ weights / weights.sum())
+        client.reach = self.optimizer.reach(len(counts))
+        client.steps += len(counts)
+        if np.isnan(client.loss):
+            weights = torch.tensor(counts, dtype=torch.float64)
+            client.loss = float(torch.stack(losses).to("cpu", torch.float64) @ weights / weights.sum())
 
-    def _step(self, client: Client) -> None:
+    def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
+        """The client's batches of the round from their beginning: whoever asks again sees the same ones."""
+        self.generator.manual_seed(self.key)
+        self._seed(self.chance)
+        wanted = self.steps(client) if steps is None else steps
+        return batches(self.x, self.y, self.task, self.local.batch, wanted, self.generator, self.flat.device)
+
+    def steps(self, client: Client) -> int:
+        """Steps that the job lets a client take."""
+        return steps(client.examples, self.local.batch, self.local.epochs, self.local.steps)
+
+    def gradient(self, client: Client, batch: Batch) -> Tensor:
+        """A batch's loss at `values`; its gradient, with the penalties, in `grads`."""
+        with torch.enable_grad():
+            loss = self.strategy.loss(self.task, self.flat.model, *batch, client)
+            gradients = self.flat.gradient(loss)
+        with torch.no_grad():
+            self.flat.write(gradients)
+            self._penalise()
+        return loss.detach()
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """The model's tensors as views of a vector `(size,)`."""
+        return self.flat.named(vector)
+
+    def _penalise(self) -> None:
+        if self.local.l2:
+            self.grads.add_(self.values, alpha=self.local.l2)
+        if self.local.l1:
+            self.grads.add_(self.values.sign(), alpha=self.local.l1)
+
+    def _step(self, client: Client, correct: Rule | None) -> None:
         """One optimiser step on `grads`: the penalties are part of the objective, the clip comes last."""
-        grads, values, local = self.flat.grads, self.trained, self.local
-        if local.l2:
-            grads.add_(values, alpha=local.l2)
-        if local.l1:
-            grads.add_(values.sign(), alpha=local.l1)
-        if self.strategy.corrects:
-            self.strategy.correct(grads, values, self.received[self.flat.trained], client)
+        grads, values, local = self.grads, self.values, self.local
+        self._penalise()
+        if correct is not None:
+            correct(grads, values, self.received[self.flat.trained], client)
         if local.clip:
             grads.mul_((local.clip / torch.linalg.vector_norm(grads)).clamp(max=1.0))
         if self.optimizer.plain:
@@ -154,18 +248,37 @@ class Sequential:
 
     @torch.enable_grad()
     def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean gradient `(trained,)` over all examples, at `values`, with the penalties' share; taken in chunks."""
+        """Mean gradient `(trained,)` over all examples, at `values`, with the penalties' share; taken in chunks.
+
+        Buffers (BatchNorm's statistics) are left as they were.
+        """
         flat, local = self.flat, self.local
+        self._seed(self.whole)
         total, seen = torch.zeros_like(flat.grads), torch.zeros((), dtype=torch.float64, device=flat.device)
-        for start in range(0, len(y), CHUNK):
-            part = y[start : start + CHUNK].to(flat.device)
-            outputs = flat.model(self.task.inputs(x[start : start + CHUNK].to(flat.device)))
-            loss = self.task.loss(outputs, part)
+        buffers = flat.values[flat.trained.stop :].clone()
+        for part_x, part_y in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
+            targets = part_y.to(flat.device)
+            outputs = flat.model(self.task.inputs(part_x.to(flat.device)))
+            loss = self.task.loss(outputs, targets)
             gradients = flat.gradient(loss)
             with torch.no_grad():
-                seen += loss.double() * len(part)
+                seen += loss.double() * len(part_y)
                 flat.write(gradients)
-                total.add_(flat.grads, alpha=len(part) / len(y))
+                total.add_(flat.grads, alpha=len(part_y) / len(y))
         self.seen = float(seen) / max(1, len(y))
         with torch.no_grad():
-            return total.add_(self.trained, alpha=local.l2).add_(self.trained.sign(), alpha=local.l1)
+            flat.values[flat.trained.stop :].copy_(buffers)
+            total.add_(self.values, alpha=local.l2).add_(self.values.sign(), alpha=local.l1)
+        return total[self.home :]
+
+    @torch.no_grad()
+    def _objective(self, x: Tensor, y: Tensor) -> float:
+        """Mean loss over all examples, at `values`; the model says what it would when it is used."""
+        flat, seen = self.flat, torch.zeros((), dtype=torch.float64, device=self.flat.device)
+        training = flat.model.training
+        flat.model.eval()
+        for part_x, part_y in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
+            outputs = flat.model(self.task.inputs(part_x.to(flat.device)))
+            seen += self.task.loss(outputs, part_y.to(flat.device)).double() * len(part_y)
+        flat.model.train(training)
+        return float(seen) / len(y) if len(y) else float("nan")

@@ -18,6 +18,7 @@ from fedmpi.job import JobError
 from fedmpi.strategies import STRATEGIES
 from tests.fake import Fake, launch
 from tests.rounds.conftest import SIZES, blobs
+from tests.strategies import cases
 
 FIXED = {"aggregation": {"stages": ["fixed-point"]}}
 
@@ -34,18 +35,13 @@ def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: part for name, part in line.items() if name not in ("seconds", "idle", "bytes")} for line in lines]
 
 
-@pytest.mark.parametrize("trains", [False, True])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_fixed_point_gives_the_same_bits_at_any_number_of_ranks(
-    job: dict[str, Any], strategy: str, trains: bool
-) -> None:
+def test_fixed_point_gives_the_same_bits_at_any_number_of_ranks(job: dict[str, Any], strategy: str) -> None:
     """The float sum does not (the next test), so the equality is the stage's doing."""
-    local = {"lr": 0.1} if strategy == "fedsgd" else job["local"]
-    job |= FIXED | {"strategy": {"name": strategy}, "local": local, "server": {"trains": trains}}
-    job["stop"] = {"metric": "loss"}
-    alone = fedmpi.train(job)
-    for ranks in (2, 3, 4, 6):
-        runs = on(ranks, job)
+    job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine", "stop": {"metric": "loss"}}
+    alone = fedmpi.train(job, model=cases.model)
+    for ranks, trains in [(2, False), (3, True), (4, False), (6, True)]:
+        runs = on(ranks, job | {"server": job["server"] | {"trains": trains}}, model=cases.model)
         for run in runs:
             assert torch.equal(weights(run), weights(alone)), f"{ranks} ranks"
         assert without_times(runs[0].lines) == without_times(alone.lines)
@@ -313,11 +309,10 @@ def test_staged_as_on_a_gpu_gives_the_same_bits(
     """The copies between MPI's buffers and the device's, which a GPU needs, run on host memory here."""
     from fedmpi.rounds import run as module
 
-    job |= FIXED | {"strategy": {"name": strategy}}
-    job["local"] = {"lr": 0.1} if strategy == "fedsgd" else job["local"]
-    plain = on(3, job)[0]
+    job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine"}
+    plain = on(3, job, model=cases.model)[0]
     monkeypatch.setattr(module, "build", partial(module.build, staged=True))
-    staged = on(3, job)[0]
+    staged = on(3, job, model=cases.model)[0]
     assert torch.equal(weights(staged), weights(plain))
     assert without_times(staged.lines) == without_times(plain.lines)
 

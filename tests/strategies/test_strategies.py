@@ -16,11 +16,13 @@ from fedmpi.job import Aggregation, Component, JobError, choose
 from fedmpi.optim import OPTIMIZERS, optimizer
 from fedmpi.strategies import STRATEGIES, Server
 from tests import toy
+from tests.strategies import cases
 
 SHARDS = toy.blobs([11, 4, 23, 1, 8])
 TORCH = {name.lower(): kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
 every = pytest.mark.parametrize("strategy", STRATEGIES)
 every_model = pytest.mark.parametrize("model", toy.MODELS)
+every_pair = pytest.mark.parametrize(("strategy", "model"), cases.PAIRS)
 
 
 def crossed(rig: toy.Rig, clients: list[int], weights: str = "examples") -> tuple[torch.Tensor, dict[str, float]]:
@@ -44,20 +46,33 @@ def test_it_speaks_the_words_of_weighting(strategy: str) -> None:
     assert {*chosen.up, *chosen.sums.values()} <= {"job", "examples", "uniform", "none"}
 
 
-@every
-@every_model
+@every_pair
 def test_a_result_fills_its_planes_and_names_its_sums(strategy: str, model: str) -> None:
     rig = toy.rig(toy.made(model), SHARDS, strategy=strategy)
+    rig.state.crossing = rig.strategy.passes - 1
     rig.engine.begin()
     rig.engine.wire.fill_(float("nan"))  # a client before it left something there
-    learned = rig.engine.learn(2, 1)
+    learned = rig.engine.learn(2)
     assert torch.isfinite(rig.layout.planes(learned.wire)).all()
     assert torch.isfinite(rig.layout.tail(learned.wire)[2:]).all()
     assert learned.steps > 0
+    assert np.isfinite(learned.loss)
 
 
-@every
-@every_model
+@every_pair
+def test_a_client_without_examples_changes_nothing(strategy: str, model: str) -> None:
+    empty = toy.Toy([*SHARDS.pairs[:2], tuple(part[:0] for part in SHARDS.pairs[0])])
+    rig = toy.rig(toy.made(model), empty, strategy=strategy)
+    before = rig.state.planes.clone()
+    rig.state.crossing = rig.strategy.passes - 1
+    rig.engine.begin()
+    learned = rig.engine.learn(2)
+    assert not rig.layout.planes(learned.wire).any()
+    assert torch.isfinite(rig.layout.tail(learned.wire)[2:]).all()
+    assert torch.equal(rig.state.planes, before)
+
+
+@every_pair
 def test_a_mean_of_zero_changes_nothing(strategy: str, model: str) -> None:
     rig = toy.rig(toy.made(model), SHARDS, strategy=strategy)
     before = rig.state.planes.clone()
@@ -66,23 +81,55 @@ def test_a_mean_of_zero_changes_nothing(strategy: str, model: str) -> None:
     assert torch.equal(rig.state.planes, before)
 
 
-@every
-@every_model
+@every_pair
 def test_rounds_lower_the_loss(strategy: str, model: str) -> None:
-    rig = toy.rig(toy.made(model), SHARDS, strategy=strategy)
-    x, y = SHARDS.pooled()
+    """That of the common model, or the mean of the clients' own where there is none."""
+    tables = cases.over(strategy, {"lr": 0.1})
+    rig = toy.rig(toy.made(model), SHARDS, tables["local"], strategy, tables["server"])
+    clients = [0, 1, 2, 4]
 
     def loss() -> float:
-        rig.engine.begin()
-        rig.flat.model.eval()
-        with torch.no_grad():
-            return float(torch.nn.functional.cross_entropy(rig.flat.model(x), y))
+        losses = []
+        for client in clients:
+            rig.engine.begin()
+            if rig.strategy.common:
+                x, y = SHARDS.pooled()
+            else:
+                rig.engine.personal(client)
+                x, y = SHARDS.train(client)
+            rig.flat.model.eval()
+            with torch.no_grad():
+                losses.append(float(torch.nn.functional.cross_entropy(rig.flat.model(x), y)))
+        return float(np.mean(losses))
 
     first = loss()
     for _ in range(12):
-        rig.strategy.step(rig.state, *crossed(rig, [0, 1, 2, 4]))
+        for crossing in range(rig.strategy.passes):
+            rig.state.crossing = crossing
+            rig.strategy.step(rig.state, *crossed(rig, clients))
+        rig.state.crossing = 0
         rig.state.round += 1
     assert loss() < first
+
+
+@every
+def test_what_home_keeps_is_in_its_state(strategy: str) -> None:
+    """A server that is loaded with another's state goes on as that one: checkpoints may count on it."""
+    tables = cases.over(strategy, {"lr": 0.1})
+    made = [
+        toy.rig(toy.made("normed"), SHARDS, tables["local"], strategy, {"lr": 0.1} | tables["server"]) for _ in range(2)
+    ]
+    went, late = made
+    mean = torch.randn(went.layout.up, went.layout.size, dtype=went.layout.dtype)
+    sums = dict.fromkeys(("weight", "clients", *went.layout.sums), 1.5)
+    for rig in (went, late):
+        rig.state.crossing = rig.strategy.passes - 1
+    went.strategy.step(went.state, mean.clone(), sums)
+    late.state.buffer.copy_(went.state.buffer)
+    late.strategy.load({name: value.clone() for name, value in went.strategy.state().items()})
+    for rig in (went, late):
+        rig.strategy.step(rig.state, mean.clone() / 3, sums)
+    assert torch.equal(went.state.buffer, late.state.buffer)
 
 
 @every_model
@@ -166,7 +213,7 @@ def test_fedsgd_is_fedavg_with_one_full_batch_step() -> None:
 def test_fedsgd_refuses_what_it_would_ignore(local: dict[str, Any], field: str) -> None:
     from fedmpi.job import read
 
-    job = read({"rounds": 1, "data": {"shards": "d"}, "model": "linear", "local": local})
+    job = read({"rounds": 1, "data": {"shards": "d"}, "model": "linear", "strategy": "fedsgd", "local": local})
     with pytest.raises(JobError, match=rf"^{field}") as refused:
         STRATEGIES["fedsgd"](server=None).check(job)
     assert "fedsgd" in str(refused.value)
@@ -176,7 +223,7 @@ def test_fedsgd_refuses_what_it_would_ignore(local: dict[str, Any], field: str) 
 def test_fedsgd_takes_what_it_means(local: dict[str, Any]) -> None:
     from fedmpi.job import read
 
-    job = read({"rounds": 1, "data": {"shards": "d"}, "model": "linear", "local": local})
+    job = read({"rounds": 1, "data": {"shards": "d"}, "model": "linear", "strategy": "fedsgd", "local": local})
     STRATEGIES["fedsgd"](server=None).check(job)
 
 

@@ -11,6 +11,9 @@ from fedmpi.flow import Passage
 class Weigh(Stage):
     """w = min(examples / cap, 1) or 1, each plane and sum as the layout says; the weights ride in the wire's tail.
 
+    A client that was drawn twice weighs twice; but what has no weighting, such as a client's own change of state, is
+    there once.
+
     It stands where the job's pipeline needs it: behind the stages of values, before those of integers.  Decoding
     divides each plane and sum by the total of its own weighting; where that is 0, nothing came and the mean is 0.
     """
@@ -19,13 +22,16 @@ class Weigh(Stage):
         self.cap = cap
 
     def encode(self, wire: Tensor, passage: Passage) -> Tensor:
-        weight = min(passage.examples / self.cap, 1.0)
+        times = passage.times
+        weight = times * min(passage.examples / self.cap, 1.0)
         layout = passage.layout
         planes, tail = layout.planes(wire), layout.tail(wire)
-        tail[..., 0], tail[..., 1] = weight, 1.0
+        tail[..., 0], tail[..., 1] = weight, times
+        factors = {"examples": weight, "uniform": times}
         for place, weighting in enumerate(layout.weights):
-            if weighting == "examples":
-                (planes[..., place, :] if place < layout.up else tail[..., 2 + place - layout.up]).mul_(weight)
+            factor = factors.get(weighting, 1)
+            if factor != 1:
+                (planes[..., place, :] if place < layout.up else tail[..., 2 + place - layout.up]).mul_(factor)
         return wire
 
     def decode(self, wire: Tensor, passage: Passage) -> Tensor:

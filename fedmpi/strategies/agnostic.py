@@ -1,0 +1,46 @@
+"""Agnostic federated averaging: the model is to be good for every mixture of clients, so hard ones come to count more.
+
+Mohri, Sivek, Suresh 2019, "Agnostic Federated Learning"; Ro, Chen, Mathews, Mohri, Suresh 2021,
+"Communication-Efficient Agnostic Federated Averaging", algorithm 1, with every client a domain.  A client keeps the
+logarithm of its own weight, which its loss at the received model raises; what all weights come to rides in the header,
+so that no number grows beyond bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Client, State
+from fedmpi.strategies.strategy import NonNegative, Server, Strategy
+
+
+class Agnostic(Strategy):
+    """Averaging with weights that grow by exp(`rate` * loss) a round (Mohri et al. 2019, Ro et al. 2021)."""
+
+    sums: Mapping[str, str] = {"mass": "job"}
+    memory: Mapping[str, str] = {"logit": "scalar"}
+
+    def __init__(self, server: Server, rate: NonNegative = 0.1) -> None:
+        super().__init__(server)
+        self.rate = rate
+
+    def prepare(self, client: Client) -> None:
+        client.notes["weight"] = torch.exp(client.memory["logit"].double() - client.said[0])
+        if client.examples:
+            client.memory["logit"].add_(self.rate * client.objective())
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        weight = float(client.notes["weight"])
+        torch.sub(client.values, client.received, out=client.planes[0])
+        client.planes[0, client.trained].mul_(weight)
+        return {"mass": weight}
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
+        if sums["mass"] > 0:
+            mean[0, self.layout.trained].div_(sums["mass"])
+            state.said[0] += math.log(sums["mass"])
+        self.server.step(mean[0])

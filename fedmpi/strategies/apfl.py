@@ -1,0 +1,64 @@
+"""APFL: each client uses a mixture of the common model and one of its own, and learns how much of each.
+
+Deng, Kamani, Mahdavi 2020, "Adaptive Personalized Federated Learning", algorithm 1.  alpha, the share of the own, moves
+by equation 10 at the first step of a round, within [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedmpi.flow import Client, Learner
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Server, Strategy, plain_steps
+
+
+class APFL(Strategy):
+    """alpha of a model of its own and 1 - alpha of the common one; `adapt`: alpha is learnt too (Deng et al. 2020)."""
+
+    memory: Mapping[str, str] = {"own": "model", "moved": "scalar"}
+    personalises: ClassVar[bool] = True
+
+    def __init__(self, server: Server, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, adapt: bool = True) -> None:
+        super().__init__(server)
+        self.alpha, self.adapt = alpha, adapt
+
+    def check(self, job: Job) -> None:
+        plain_steps(job)
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        w, v = client.values.clone(), client.memory["own"]
+        trained, losses = client.trained, []
+        for batch in learner.batches(client):
+            losses.append(learner.gradient(client, batch))  # at w
+            common = learner.grads.clone()
+            w.copy_(client.values)  # with the statistics that this batch has moved
+            client.values[trained].copy_(self._mixed(client, w[trained]))
+            learner.gradient(client, batch)
+            v[trained.stop :].copy_(client.values[trained.stop :])
+            if self.adapt and not client.steps:
+                slope = torch.dot(v[trained] - w[trained], learner.grads)
+                moved = (self.alpha + client.memory["moved"] - client.lr * slope).clamp(0.0, 1.0)
+                client.memory["moved"].copy_(moved - self.alpha)
+            v[trained].sub_(learner.grads, alpha=client.lr * self._share(client))
+            w[trained].sub_(common, alpha=client.lr)
+            client.values.copy_(w)
+            client.steps += 1
+        client.loss = float(torch.stack(losses).mean())
+
+    def _share(self, client: Client) -> float:
+        return self.alpha + float(client.memory["moved"])
+
+    def _mixed(self, client: Client, common: Tensor) -> Tensor:
+        return torch.lerp(common, client.memory["own"][client.trained], self._share(client))
+
+    def personal(self, client: Client, learner: Learner) -> None:
+        if not client.fresh:
+            client.values[client.trained].copy_(self._mixed(client, client.values[client.trained]))
+            behind = slice(client.trained.stop, None)
+            client.values[behind].copy_(client.memory["own"][behind])

@@ -1,0 +1,43 @@
+"""Ditto: beside the common model each client trains its own, which is held near it.
+
+Li, Hu, Beirami, Smith 2021, "Ditto: Fair and Robust Federated Learning Through Personalization", algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from fedmpi.flow import Client, Learner
+from fedmpi.strategies.strategy import Count, NonNegative, Server, Strategy
+
+
+class Ditto(Strategy):
+    """A model of each client's own, lam/2 times its squared distance to the common one in its loss (Li et al. 2021).
+
+    `steps` of the own model's training; as many as the common one's where not given.
+    """
+
+    memory: Mapping[str, str] = {"own": "model"}
+    personalises: ClassVar[bool] = True
+
+    def __init__(self, server: Server, lam: NonNegative = 0.1, steps: Count | None = None) -> None:
+        super().__init__(server)
+        self.lam, self.steps = lam, steps
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        learner.train(client)
+        common = client.values.clone()
+        client.values.copy_(client.memory["own"])
+        learner.train(client, self._near if self.lam else None, self.steps)
+        client.memory["own"].copy_(client.values)
+        client.values.copy_(common)
+
+    def _near(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
+        grads.add_(values - received, alpha=self.lam)
+
+    def personal(self, client: Client, learner: Learner) -> None:
+        if not client.fresh:
+            client.values.copy_(client.memory["own"])

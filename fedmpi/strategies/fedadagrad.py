@@ -1,0 +1,36 @@
+"""FedAdagrad: the server's steps shrink where updates have been large.
+
+Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan 2021, "Adaptive Federated Optimization", algorithm 2.
+Unlike torch's Adagrad it has momentum, and tau is added to the root as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from fedmpi.flow import Layout, State
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, plain_server
+
+
+class FedAdagrad(Strategy):
+    """AdaGrad at the server, on the mean update (Reddi et al. 2021, algorithm 2)."""
+
+    def __init__(self, server: Server, beta1: Decay = 0.0, tau: Positive = 1e-3) -> None:
+        super().__init__(server)
+        self.beta1, self.tau = beta1, tau
+
+    def check(self, job: Job) -> None:
+        plain_server(job)
+
+    def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
+        super().begin(state, layout, everyone)
+        self.kept = {"m": self.zeros(state), "v": self.zeros(state).fill_(self.tau**2)}
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
+        m, v, update = self.kept["m"], self.kept["v"], self.server.average(mean[0])
+        m.lerp_(update, 1 - self.beta1)
+        v.addcmul_(update, update)
+        state.planes[0, self.layout.trained].addcdiv_(m, v.sqrt().add_(self.tau), value=self.server.lr)

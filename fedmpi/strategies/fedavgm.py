@@ -1,0 +1,23 @@
+"""FedAvgM: the server remembers where the updates went.
+
+Hsu, Qi, Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
+section 4: v <- beta v + update, model <- model + lr v, which is torch's SGD with momentum on the update's opposite.
+"""
+
+from __future__ import annotations
+
+from fedmpi import optim
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Decay, Server, Strategy, plain_server
+
+
+class FedAvgM(Strategy):
+    """Federated averaging with momentum at the server (Hsu et al. 2019)."""
+
+    def __init__(self, server: Server, momentum: Decay = 0.9, nesterov: bool = False) -> None:
+        super().__init__(server)
+        if server is not None:
+            server.make = optim.sgd(momentum=momentum, nesterov=nesterov)
+
+    def check(self, job: Job) -> None:
+        plain_server(job)

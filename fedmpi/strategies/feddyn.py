@@ -1,0 +1,50 @@
+"""FedDyn: a regulariser that changes from round to round lets clients' optima agree with everybody's.
+
+Acar, Zhao, Matas, Mattina, Whatmough, Saligrama 2021, "Federated Learning Based on Dynamic Regularization",
+algorithm 1.  Clients count alike; h is the server's, each client keeps its own gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Client, Layout, State
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Positive, Server, Strategy, plain_server
+
+
+class FedDyn(Strategy):
+    """Dynamic regularisation with weight `alpha` (Acar et al. 2021)."""
+
+    up = ("uniform",)
+    memory: Mapping[str, str] = {"gradient": "trained"}
+    corrects: ClassVar[bool] = True
+
+    def __init__(self, server: Server, alpha: Positive = 0.01) -> None:
+        super().__init__(server)
+        self.alpha = alpha
+
+    def check(self, job: Job) -> None:
+        plain_server(job)
+
+    def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
+        super().begin(state, layout, everyone)
+        self.kept = {"h": self.zeros(state)}
+
+    def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
+        grads.sub_(client.memory["gradient"]).add_(values - received, alpha=self.alpha)
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        torch.sub(client.values, client.received, out=client.planes[0])
+        client.memory["gradient"].sub_(client.planes[0, client.trained], alpha=self.alpha)
+        return {}
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
+        h, update = self.kept["h"], mean[0, self.layout.trained]
+        h.sub_(update, alpha=self.alpha * self.share(0, sums))
+        update.sub_(h, alpha=1 / self.alpha)
+        self.server.step(mean[0])

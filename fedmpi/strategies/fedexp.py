@@ -1,0 +1,38 @@
+"""FedExP: the more clients' updates disagree, the further the server may go along their mean.
+
+Jhunjhunwala, Wang, Joshi 2023, "FedExP: Speeding Up Federated Averaging via Extrapolation", equation 8.  The paper
+reports the mean of the last two models; this is the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Client, State
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Positive, Server, Strategy, plain_server
+
+
+class FedExP(Strategy):
+    """A server step of max(1, mean squared norm / (2 (squared norm of the mean + eps))) (Jhunjhunwala et al. 2023)."""
+
+    sums: Mapping[str, str] = {"square": "job"}
+
+    def __init__(self, server: Server, eps: Positive = 1e-3) -> None:
+        super().__init__(server)
+        self.eps = eps
+
+    def check(self, job: Job) -> None:
+        plain_server(job)
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        torch.sub(client.values, client.received, out=client.planes[0])
+        return {"square": float(client.planes[0, client.trained].square().sum())}
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
+        update = mean[0, self.layout.trained]
+        update.mul_(max(1.0, sums["square"] / (2 * (float(update.square().sum()) + self.eps))))
+        self.server.step(mean[0])

@@ -1,0 +1,64 @@
+"""IFCA: several models, and each client trains the one that suits its examples best.
+
+Ghosh, Chung, Yin, Ramchandran 2020, "An Efficient Framework for Clustered Federated Learning", algorithm 1 with model
+averaging (option II).  All models travel, each from a seed of its own; a client's update lies in its cluster's plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Client, Learner, State
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Count, Server, Strategy, plain_server
+
+
+class IFCA(Strategy):
+    """`clusters` models; a client's own is the one with the least loss on its examples (Ghosh et al. 2020)."""
+
+    common: ClassVar[bool] = False
+    personalises: ClassVar[bool] = True
+
+    def __init__(self, server: Server, clusters: Count = 2) -> None:
+        super().__init__(server)
+        self.models = self.down = clusters
+        self.up = ("job",) * clusters
+        self.sums = {f"cluster-{place}": "job" for place in range(clusters)}
+
+    def check(self, job: Job) -> None:
+        plain_server(job)
+
+    def _nearest(self, client: Client) -> int:
+        losses = []
+        for model in client.down:
+            client.values.copy_(model)
+            losses.append(client.objective())
+        nearest = int(np.argmin(np.nan_to_num(losses, nan=np.inf)))
+        client.values.copy_(client.down[nearest])
+        return nearest
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        client.notes["cluster"] = torch.tensor(self._nearest(client))
+        learner.train(client)
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        client.planes.zero_()
+        if not client.examples:
+            return {}
+        cluster = int(client.notes["cluster"])
+        torch.sub(client.values, client.down[cluster], out=client.planes[cluster])
+        return {f"cluster-{cluster}": 1.0}
+
+    def personal(self, client: Client, learner: Learner) -> None:
+        self._nearest(client)
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
+        for place, model in enumerate(state.planes):
+            came = sums[f"cluster-{place}"]
+            if came > 0:
+                model.add_(mean[place], alpha=self.server.lr / came)

@@ -1,0 +1,58 @@
+"""IIADMM: inexact ADMM whose dual variables both sides could follow, so that only primal ones travel.
+
+Ryu, Kim 2022, "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates", algorithm 1.
+Of what a client contributes to the server's mean, z_i - lambda_i / rho, only the change travels; clients that stay away
+count with what they sent last.  The step length is 1 / (rho + zeta): `local.lr` has no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedmpi.flow import Client, Learner, State
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, plain_server, plain_steps
+
+
+class IIADMM(Strategy):
+    """Inexact ADMM with penalty `rho` and proximity `zeta`, the dual moving once a round (Ryu and Kim 2022)."""
+
+    up = ("none",)
+    memory: Mapping[str, str] = {"dual": "trained", "sent": "model"}
+
+    def __init__(self, server: Server, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
+        super().__init__(server)
+        self.rho, self.zeta = rho, zeta
+
+    def check(self, job: Job) -> None:
+        plain_server(job)
+        plain_steps(job)
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]
+        losses = []
+        for batch in learner.batches(client):
+            losses.append(learner.gradient(client, batch))
+            learner.grads.sub_(dual).sub_(w - z, alpha=self.rho)
+            z.sub_(learner.grads, alpha=1 / (self.rho + self.zeta))
+            client.steps += 1
+        client.loss = float(torch.stack(losses).mean())
+        dual.add_(w - z, alpha=self.rho)
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        return contribute(client, -1 / self.rho)
+
+    def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
+        state.planes[0].add_(mean[0], alpha=1 / self.everyone["uniform"])
+
+
+def contribute(client: Client, share: float) -> Mapping[str, float]:
+    """Send how z_i + share * lambda_i has changed since this client sent it last."""
+    sent = client.memory["sent"]
+    torch.sub(client.values, sent, out=client.planes[0])
+    client.planes[0, client.trained].add_(client.memory["dual"], alpha=share)
+    sent.add_(client.planes[0])
+    return {}

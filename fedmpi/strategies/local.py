@@ -1,0 +1,29 @@
+"""Local training: each client by itself, with a model that nobody else sees: what a federated method has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fedmpi.flow import Client, Learner
+from fedmpi.strategies.strategy import Strategy
+
+
+class Local(Strategy):
+    """A model of each client's own, trained on its examples alone; what travels stays as it was."""
+
+    memory: Mapping[str, str] = {"own": "model"}
+    common: ClassVar[bool] = False
+    personalises: ClassVar[bool] = True
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        client.values.copy_(client.memory["own"])
+        learner.train(client)
+        client.memory["own"].copy_(client.values)
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        client.planes.zero_()
+        return {}
+
+    def personal(self, client: Client, learner: Learner) -> None:
+        client.values.copy_(client.memory["own"])

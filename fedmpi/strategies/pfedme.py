@@ -1,0 +1,51 @@
+"""pFedMe: the common model is the one from which each client's own is best found near by.
+
+T. Dinh, Tran, Nguyen 2020, "Personalized Federated Learning with Moreau Envelopes", algorithm 1.  `server.lr` is its
+beta, `local.lr` its eta; a local round has a batch of its own, and the search for theta goes on from the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from fedmpi.flow import Client, Learner
+from fedmpi.job import Job
+from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, plain_server, plain_steps
+
+
+class PFedMe(Strategy):
+    """Moreau envelopes of weight `lam`; `inner` steps of `inner_lr` towards each client's own (T. Dinh et al. 2020)."""
+
+    memory: Mapping[str, str] = {"own": "model"}
+    personalises: ClassVar[bool] = True
+
+    def __init__(self, server: Server, lam: Positive = 15.0, inner: Count = 5, inner_lr: Positive = 0.01) -> None:
+        super().__init__(server)
+        self.lam, self.inner, self.inner_lr = lam, inner, inner_lr
+
+    def check(self, job: Job) -> None:
+        plain_server(job)
+        plain_steps(job)
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        theta, w = learner.values, client.received[client.trained].clone()
+        losses = []
+        for batch in learner.batches(client):
+            for step in range(self.inner):
+                loss = learner.gradient(client, batch)
+                if not step:
+                    losses.append(loss)
+                learner.grads.add_(theta - w, alpha=self.lam)
+                theta.sub_(learner.grads, alpha=self.inner_lr)
+            w.sub_(w - theta, alpha=client.lr * self.lam)
+            client.steps += 1
+        client.loss = float(torch.stack(losses).mean())
+        client.memory["own"].copy_(client.values)
+        theta.copy_(w)
+
+    def personal(self, client: Client, learner: Learner) -> None:
+        if not client.fresh:
+            client.values.copy_(client.memory["own"])

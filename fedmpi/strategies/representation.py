@@ -1,0 +1,37 @@
+"""What a model makes of its inputs before its last layer: what MOON and FedDecorr look at."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def last(model: nn.Module) -> str:
+    """The name of a model's last linear layer; of its last module with parameters where it has none."""
+    linear: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    others: list[str] = [
+        name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))
+    ]
+    return (linear or others)[-1]
+
+
+class Representation:
+    """Keeps what last went into a model's last layer, `(N, ...)`, flattened to `(N, d)`."""
+
+    def __init__(self) -> None:
+        self.model: nn.Module | None = None
+        self.seen: Tensor | None = None
+
+    def watch(self, model: nn.Module) -> None:
+        """Look at this model from now on; said again of the same model, nothing changes."""
+        if self.model is not model:
+            self.model = model
+            model.get_submodule(last(model)).register_forward_pre_hook(self._see)
+
+    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.seen = inputs[0]
+
+    def take(self) -> Tensor:
+        """The representation of the batch that has just gone through the model."""
+        assert self.seen is not None
+        seen, self.seen = self.seen, None
+        return seen.flatten(1)
