@@ -30,7 +30,7 @@ def federate(
 ) -> Vector:
     """The model `(features + 1,)`, its bias last, after so many rounds in which all clients take part.
 
-    `clients` hold x `(n, features)` and y `(n,)` of 0 and 1; updates weigh by n, SCAFFOLD's controls alike.
+    `clients` hold x `(n, features)` and y `(n,)` of 0 and 1; updates weigh by n, and so do SCAFFOLD's controls.
     """
     model = start.copy()
     shares = np.array([len(y) for _, y in clients]) / sum(len(y) for _, y in clients)
@@ -57,7 +57,7 @@ def federate(
             model += server_lr * momentum / (np.sqrt(second) + options["tau"])
         else:
             model += server_lr * mean
-        control = control + (learnt - controls).mean(axis=0)
+        control = control + shares @ (learnt - controls)
         controls = learnt
     return model
 

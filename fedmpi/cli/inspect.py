@@ -68,8 +68,9 @@ def components() -> dict[str, dict[str, dict[str, Any]]]:
 def list_(
     room: Annotated[str | None, typer.Argument(help="strategies, stages, models, ...; all where not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As tables of Markdown.")] = False,
 ) -> int:
-    """Every strategy, stage, model, task, optimizer, schedule, importer and partition, with its options."""
+    """Every strategy, loop, sampler, stage, model, task, optimizer, schedule, importer, partition, with its options."""
     listed = components()
     if room is not None:
         if room not in listed:
@@ -77,6 +78,12 @@ def list_(
         listed = {room: listed[room]}
     if as_json:
         typer.echo(json.dumps(listed, indent=2, default=lambda value: None if value is ... else str(value)))
+        return 0
+    if markdown:
+        for name, entries in listed.items():
+            typer.echo(f"| {name} | options and their defaults | what it is |\n|---|---|---|")
+            for entry, said in entries.items():
+                typer.echo(f"| `{entry}` | {_shown(said['options']) or '-'} | {said['about']} |")
         return 0
     console = Console(highlight=False)
     for name, entries in listed.items():
@@ -87,14 +94,16 @@ def list_(
         table.add_column("options and their defaults")
         table.add_column("what it is")
         for entry, said in entries.items():
-            shown = ", ".join(
-                option if default is ... else f"{option} = {_toml(default)}"
-                for option, default in said["options"].items()
-            )
-            table.add_row(entry, shown or "-", said["about"])
+            table.add_row(entry, _shown(said["options"]) or "-", said["about"])
         console.print(table)
         console.print()
     return 0
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    return ", ".join(
+        option if default is ... else f"{option} = {_toml(default)}" for option, default in options.items()
+    )
 
 
 def _toml(value: Any) -> str:
