@@ -52,10 +52,13 @@ def test_a_header_survives_being_sent_as_floats(
     home, other = (State(private, 32, down, dtype) for _ in range(2))
     home.planes.fill_(0.5)
     home.round = round
+    home.crossing = 1
+    home.said[:] = [0.1, -1e300, 3.0, float(round)]
     assert not home.done
     home.ended(code)
     other.travels.copy_(home.travels)
-    assert (other.round, other.crossing, other.done, other.code) == (round, 0, True, code)
+    assert (other.round, other.crossing, other.done, other.code) == (round, 1, True, code)
+    assert other.said.tolist() == home.said.tolist()
     assert torch.equal(other.planes, home.planes)
 
 

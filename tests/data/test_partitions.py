@@ -95,6 +95,38 @@ def test_shards_of_the_paper_hold_two_labels() -> None:
     assert max(len(np.unique(y[hand])) for hand in hands) == 2
 
 
+@LAWS
+@given(seed=st.integers(0, 99), clients=st.integers(5, 30), per_client=st.integers(1, 5))
+def test_labels_holds_so_many_labels_and_shares_each_among_its_holders(
+    seed: int, clients: int, per_client: int
+) -> None:
+    """NIID-Bench: client i holds class i modulo K; what a class has is shared equally by whoever holds it."""
+    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(5), 60))
+    hands = deal("labels", y, clients, seed, per_client=per_client)
+    dealt = np.sort(np.concatenate(hands))
+    np.testing.assert_array_equal(dealt, np.arange(len(y)))  # every class has a holder, so nothing is left over
+    held = [np.unique(y[hand]) for hand in hands]
+    assert {len(labels) for labels in held} == {per_client}
+    assert all(client % 5 in labels for client, labels in enumerate(held))
+    for label in range(5):
+        parts = [
+            np.count_nonzero(y[hand] == label) for hand, labels in zip(hands, held, strict=True) if label in labels
+        ]
+        assert max(parts) - min(parts) <= 1
+
+
+def test_labels_that_nobody_holds_stay_out() -> None:
+    y = np.arange(400) % 4
+    hands = deal("labels", y, 2, per_client=1)
+    assert [np.unique(y[hand]).tolist() for hand in hands] == [[0], [1]]
+
+
+@pytest.mark.parametrize(("clients", "per_client", "told"), [(3, 5, "per_client"), (50, 1, "fewer clients")])
+def test_labels_that_cannot_be_dealt_are_refused(clients: int, per_client: int, told: str) -> None:
+    with pytest.raises(JobError, match=told):
+        deal("labels", np.arange(40) % 4, clients, per_client=per_client)
+
+
 def test_dirichlet_shares_of_a_class_have_dirichlet_moments() -> None:
     """The first class is cut before any client is full: its shares over clients are Dir(alpha) themselves."""
     clients, alpha, per_class, draws = 5, 0.7, 1000, 1000
@@ -195,6 +227,7 @@ def test_what_make_fills_in_is_no_option() -> None:
     assert found == {
         "iid": set(),
         "shards": {"per_client"},
+        "labels": {"per_client"},
         "dirichlet": {"alpha", "least"},
         "dirichlet-client": {"alpha"},
         "natural": set(),
