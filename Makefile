@@ -22,7 +22,7 @@ export OMPI_MCA_osc ?= ^ucx
 export PRTE_MCA_rmaps_default_mapping_policy ?= :OVERSUBSCRIBE
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint types unit ranks mpich clean
+.PHONY: install demo test lint types unit ranks mpich readme clean
 
 install: $(STAMP)
 
@@ -77,6 +77,9 @@ $(VENV)-mpich/.installed: $(STAMP)
 	  > $$($(VENV)-mpich/bin/python -c "import site; print(site.getsitepackages()[0])")/first.pth
 	@echo "$(CURDIR)" >> $$($(VENV)-mpich/bin/python -c "import site; print(site.getsitepackages()[0])")/first.pth
 	@touch $@
+
+readme: install
+	$(BIN)/python -m tests.readme
 
 clean:
 	rm -rf $(VENV) $(VENV)-mpich data runs build *.egg-info .mypy_cache .ruff_cache
