@@ -289,8 +289,11 @@ class Learner(Protocol):
         """Steps that the job lets a client take in a round."""
         ...
 
-    def gradient(self, client: Client, batch: Batch) -> Tensor:
-        """A batch's loss at `values`, a scalar; its gradient, with the job's penalties, in `grads`."""
+    def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
+        """A batch's loss at `values`, a scalar; its gradient, with the job's penalties, in `grads`.
+
+        `again`: the same batch at other values, with the same dropout; statistics of batches stay as they are.
+        """
         ...
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from fedmpi.comm import Solo
 from fedmpi.flat import FlatModel
 from fedmpi.job import Job
 from fedmpi.rounds import Plan, assemble, resolved_table
+from fedmpi.training.sequential import kept_by_clients
 
 
 def show(job: Job, ranks: int) -> None:
@@ -27,17 +28,20 @@ def show(job: Job, ranks: int) -> None:
 
 def figures(plan: Plan, ranks: int) -> dict[str, str]:
     """What a person asks before a long run, each in words."""
-    flat = FlatModel(plan.model, dtype=plan.dtype)
+    flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype)
     layout = plan.layout(flat)
     path = ReducePath(Solo(), plan.stages, layout, flat.device)
     down = plan.strategy.down * flat.size * flat.values.itemsize + 64
     planes = (flat.values.numel() + flat.grads.numel() + layout.width) * flat.values.itemsize
     memory = planes + down + path.bytes
     serving = ranks if plan.job.server.trains or ranks == 1 else ranks - 1
+    kept = sum(kept_by_clients(plan.strategy, flat).values()) * flat.values.itemsize
+    own = {"clients/": f"{kept:,} bytes that each client keeps, in three slots of the run folder"} if kept else {}
     return {
         "parameters": f"{flat.count:,} trained, {flat.size:,} values travel as {str(plan.dtype)[6:]}",
         "clients": f"{plan.shards.clients:,} with {plan.shards.examples:,} examples; {plan.cohort:,} a round",
         "ranks": f"{ranks}: {serving} serve clients, about {plan.cohort / serving:.1f} each a round",
+        **own,
         "bytes down": f"{down:,} to each rank a round",
         "bytes up": f"{path.bytes:,} from each rank a round",
         "memory": f"about {memory / 2**20:,.1f} MiB of buffers a rank, beside torch, activations and mapped shards",

@@ -16,6 +16,7 @@ from rich.text import Text
 from fedmpi.launch import terminal
 
 PLAIN = 40  # plain lines of a long run, about
+CLIENTS = {"clients": "clients'", "personal": "own model"}  # whose scores a line tells, by its table
 
 
 def console() -> Console:
@@ -76,16 +77,17 @@ class Progress:
         words = []
         if line.get("train_loss") is not None:
             words.append(f"loss {line['train_loss']:.4f}")
-        test, clients = self.scores.get("test", {}), self.scores.get("clients", {})
-        for name, value in test.items():
-            if name != "loss" and value is not None:
-                words.append(f"{name} {value:.4f}")
-            if short and len(words) > 1:
-                break
-        for name, spread in clients.items():
-            if name != "loss" and spread.get("mean") is not None and not short:
-                words.append(f"clients' {name} {spread['mean']:.4f} (worst tenth {spread['worst_tenth']:.4f})")
-                break
+        scores = [(name, value) for name, value in self.scores.get("test", {}).items() if name != "loss"]
+        told = [f"{name} {value:.4f}" for name, value in scores if value is not None][: 1 if short else None]
+        for kind, whose in CLIENTS.items():
+            for name, spread in self.scores.get(kind, {}).items():
+                if short and told and kind == "clients":
+                    break
+                if name != "loss" and spread.get("mean") is not None:
+                    worst = "" if short else f" (worst tenth {spread['worst_tenth']:.4f})"
+                    told.append(f"{whose} {name} {spread['mean']:.4f}{worst}")
+                    break
+        words += told
         seconds = line.get("seconds", {})
         if "total" in seconds:
             words.append(f"{seconds['total']:.3f} s/round")
@@ -110,9 +112,11 @@ class Progress:
         for name, value in self.scores.get("test", {}).items():
             if value is not None:
                 print(f"  test {name:<12} {value:.4f}")
-        for name, spread in self.scores.get("clients", {}).items():
-            if spread.get("mean") is not None:
-                print(f"  clients' {name:<8} mean {spread['mean']:.4f}, worst tenth {spread['worst_tenth']:.4f}")
+        for kind, whose in CLIENTS.items():
+            for name, spread in self.scores.get(kind, {}).items():
+                if spread.get("mean") is not None:
+                    told = f"mean {spread['mean']:.4f}, worst tenth {spread['worst_tenth']:.4f}"
+                    print(f"  {whose} {name:<{16 - len(whose)}} {told}")
         print(f"  model in {folder / 'model.safetensors'}")
         if baseline is None:
             print(f"  next: fedmpi report {folder}")

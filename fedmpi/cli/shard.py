@@ -18,7 +18,7 @@ def shard(
     clients: Annotated[
         int | None, typer.Option(min=1, help="Clients to deal to; a natural partition counts its own.")
     ] = None,
-    partition: Annotated[str, typer.Option(help="How: iid, shards, dirichlet, dirichlet-client, natural.")] = "iid",
+    partition: Annotated[str, typer.Option(help="iid, shards, labels, dirichlet, dirichlet-client, natural.")] = "iid",
     holdout: Annotated[
         float | None,
         typer.Option(min=0.0, max=0.9, help="Share of each client kept aside.  [0.2 where there is no test split]"),

@@ -16,7 +16,7 @@ def evaluate(
     metrics: Annotated[str | None, typer.Option(help="Metrics, with commas between.  [the job's]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
-    """Score a trained model on held-out examples: centrally, and client by client."""
+    """Score a trained model on held-out examples: centrally, client by client, and by clients' own models."""
     from fedmpi.rounds.load import load, score
 
     scores = score(load(run, checkpoint, on), metrics.split(",") if metrics else None)
@@ -25,9 +25,10 @@ def evaluate(
         return 0
     for name, value in scores.get("test", {}).items():
         typer.echo(f"test      {name:<12} {_number(value)}")
-    for name, spread in scores.get("clients", {}).items():
-        told = ", ".join(f"{word.replace('_', ' ')} {_number(value)}" for word, value in spread.items())
-        typer.echo(f"clients'  {name:<12} {told}")
+    for kind, whose in {"clients": "clients'", "personal": "own model"}.items():
+        for name, spread in scores.get(kind, {}).items():
+            told = ", ".join(f"{word.replace('_', ' ')} {_number(value)}" for word, value in spread.items())
+            typer.echo(f"{whose:<9} {name:<12} {told}")
     return 0
 
 
@@ -42,11 +43,12 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(help="Predictions: .csv or .npz.")],
     checkpoint: Annotated[str, typer.Option(help="Which model: final, or best.")] = "final",
+    client: Annotated[str | None, typer.Option(metavar="ID", help="Use this client's own model.")] = None,
 ) -> int:
     """Use a trained model: a prediction for each example, with probabilities where there are classes."""
     from fedmpi.rounds.load import load, predictions
 
-    count = predictions(load(run, checkpoint), source, out)
+    count = predictions(load(run, checkpoint, client=client), source, out)
     typer.echo(f"{count} prediction{'s' * (count != 1)} in {out}")
     return 0
 

@@ -87,12 +87,17 @@ class Checkpoints:
                 aside.unlink(missing_ok=True)  # a file system without links: write it
         write_tensors(best, tensors, {"version": VERSION, **metadata})
 
-    def last(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest whole checkpoint; None where there is none.  Refused where it is of another version."""
+    def last(self, newest: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest whole checkpoint; None where there is none.  Refused where it is of another version.
+
+        With `newest` it is Refused too where the newest one is damaged: what clients kept goes with no other.
+        """
         for round in reversed(self.rounds()):
             try:
                 tensors, metadata = read_tensors(self.path(round))
             except Refused:
+                if newest:
+                    raise
                 continue  # a disk that lost a synced file: the one before it serves
             if metadata.get("version") != VERSION:
                 raise Refused(

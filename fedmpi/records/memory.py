@@ -6,6 +6,7 @@ record's head.  A round in flight overwrites neither what the last checkpoint co
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from fedmpi.flow import Refused
 
 HEAD = 64  # bytes: (launch, round) for each slot, as int64; launches count from 1, so that a hole says "never"
 SLOTS = 3
+SLOTS_FILE = "memory.slots"
 CACHE = 2**28  # bytes of clients' vectors that a rank holds in memory
 
 
@@ -50,6 +52,8 @@ class Memory:
     def resume(folder: Path, round: int) -> None:
         """At home, before a launch: what earlier launches wrote counts up to `round` alone."""
         limits = [min(limit, round) for limit in _limits(folder)] + [round]
+        if not (folder / SLOTS_FILE).exists():
+            raise Refused(f"{folder / SLOTS_FILE}: is gone, and the run cannot go on without what its clients kept")
         folder.mkdir(parents=True, exist_ok=True)
         aside = folder / ".launches.part"
         aside.write_text(json.dumps(limits), encoding="utf-8")
@@ -70,7 +74,7 @@ class Memory:
             return cached[1]
         vector = torch.empty(self.width, dtype=self.dtype)
         place = self._record(client) + HEAD + slot * self.stride
-        if os.preadv(self.file, [vector.numpy().data], place) != self.width * self.dtype.itemsize:
+        if not _read(self.file, vector.numpy().view(np.uint8), place):
             raise Refused(f"{self._path()}: is cut short at client {client}; the run cannot go on without it")
         self._remember(client, stamp, vector)
         return vector
@@ -85,20 +89,25 @@ class Memory:
         head, launch = self._head(client), len(self.limits) + 1
         covered = max([*self.limits[-1:], (round - 2) // self.every * self.every if self.every else 0, 0])
         needed = {self._newest(head, covered), self._newest(head, round - 1)}
-        slot = next(slot for slot in np.argsort(head[:, 1], kind="stable").tolist() if slot not in needed)
+        again = np.flatnonzero((head == (launch, round)).all(axis=1)).tolist()  # a crossing made once more
+        oldest = np.argsort(head[:, 1], kind="stable").tolist()
+        slot = next(slot for slot in [*again, *oldest] if slot in again or slot not in needed)
         at = self._record(client)
         try:
             self._stamp(at, slot, 0, 0)  # a kill while the values are written leaves a slot that nobody reads
-            os.pwrite(self.file, kept.numpy().data, at + HEAD + slot * self.stride)
+            _write(self.file, kept.numpy().view(np.uint8), at + HEAD + slot * self.stride)
             self._stamp(at, slot, launch, round)
         except OSError as error:
             raise Refused(f"{self._path()}: could not be written: {error.strerror}") from None
         self._remember(client, (launch, round), kept)
 
-    def sync(self, round: int) -> None:
-        """After this rank's clients of a round: let them reach the disk, where a checkpoint will count on them."""
-        if self.file >= 0 and self.every and round % self.every == 0:
-            os.fdatasync(self.file)
+    def sync(self, round: int | None = None) -> None:
+        """After this rank's clients of a round (or the last): let them reach the disk, if a checkpoint counts on it."""
+        if self.file >= 0 and (round is None or (self.every and round % self.every == 0)):
+            try:
+                os.fdatasync(self.file)
+            except OSError as error:
+                raise Refused(f"{self._path()}: could not be written: {error.strerror}") from None
 
     def close(self) -> None:
         if self.file >= 0:
@@ -107,7 +116,7 @@ class Memory:
 
     def _path(self) -> Path:
         assert self.folder is not None
-        return self.folder / "memory.slots"
+        return self.folder / SLOTS_FILE
 
     def _record(self, client: int) -> int:
         return client * (HEAD + SLOTS * self.stride)
@@ -131,9 +140,9 @@ class Memory:
 
     @staticmethod
     def _newest(head: NDArray[np.int64], upto: int) -> int | None:
-        rounds = np.where((head[:, 0] > 0) & (head[:, 1] <= upto), head[:, 1], -1)
+        rounds = np.where((head[:, 0] > 0) & (head[:, 1] <= upto), head[:, 1], 0)
         slot = int(rounds.argmax())
-        return slot if rounds[slot] >= 0 else None
+        return slot if rounds[slot] > 0 else None
 
     def _stamp(self, record: int, slot: int, launch: int, round: int) -> None:
         os.pwrite(self.file, np.array([launch, round], dtype=np.int64).tobytes(), record + slot * 16)
@@ -143,6 +152,27 @@ class Memory:
         self.cache.move_to_end(client)
         while len(self.cache) > 1 and len(self.cache) * self.stride > CACHE:
             self.cache.popitem(last=False)
+
+
+def _write(file: int, data: NDArray[np.uint8], at: int) -> None:
+    """All of it: one call may take less (a disk that fills up, more than 2 GiB)."""
+    done = 0
+    while done < len(data):
+        wrote = os.pwrite(file, data[done:].data, at + done)
+        if not wrote:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done += wrote
+
+
+def _read(file: int, data: NDArray[np.uint8], at: int) -> bool:
+    """All of it, as `_write`; False where the file ends before."""
+    done = 0
+    while done < len(data):
+        found = os.preadv(file, [data[done:].data], at + done)
+        if not found:
+            return False
+        done += found
+    return True
 
 
 def _limits(folder: Path) -> list[int]:

@@ -33,11 +33,15 @@ PALETTE = (
     ("#e69f00", "#f2b93b"),
     ("#56b4e9", "#8fcdf2"),
     ("#7d8590", "#a3abb5"),
+    ("#332288", "#9d92f2"),
+    ("#999933", "#c4c45e"),
+    ("#7a4a21", "#c99b6c"),
 )
 INK = {"--ink": ("#1c2430", "#e8ebef"), "--soft": ("#5c6670", "#a0a9b3"), "--line": ("#dde2e7", "#343b44")}
 COLOURS = {**{f"--c{index}": pair for index, pair in enumerate(PALETTE)}, **INK}
 MANY = 40  # points, above which a curve has no markers
 FEW = 20  # points, up to which all of an axis is shown
+EDGES = (0.8, 1.0)  # where two columns of figures end, in axes that are 1 wide
 ANY = (-math.inf, math.inf)  # bounds of what may have any value
 DRAWABLE = 1e100  # matplotlib's own margins overflow not far above
 STYLE: dict[Any, Any] = {
@@ -164,7 +168,8 @@ def lines(
             at, values = curve.x / size, _drawable(curve.y)
             low, high = (np.clip(_drawable(edge), *bounds) for edge in (curve.low, curve.high))
             colour = PALETTE[curve.colour % len(PALETTE)][0]
-            looks: dict[str, Any] = {"color": colour, "label": plain(curve.label) or "_", "ls": curve.dash, "lw": wide}
+            looks: dict[str, Any] = {"color": colour, "label": plain(curve.label) or "_", "ls": curve.dash}
+            looks["lw"] = 0.75 * wide if curve.dash == ":" else wide
             if not curve.dash:
                 at = at + 0.14 * (place - (len(curves) - 1) / 2)  # side by side
                 axes.vlines(at, low, high, color=colour, alpha=0.5, linewidth=2.5)
@@ -241,6 +246,47 @@ def bars(names: Sequence[str], layers: Mapping[str, Numbers], *, x: str, units: 
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
         axes.set_xlabel(f"{x} ({unit_name})")
+
+    return draw
+
+
+def paired(
+    names: Sequence[str], scores: Mapping[str, tuple[Numbers, Numbers]], words: tuple[str, str], *, x: str
+) -> Draw:
+    """By name a bar for each kind of score that it has, with a line from there to another value of that kind.
+
+    `scores` hold both `(names,)` by kind, NaN where a name has none; `words` say what the two values are.
+    """
+
+    def draw(axes: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        known = {kind: (_drawable(bar), _drawable(end)) for kind, (bar, end) in scores.items()}
+        has = np.array([np.isfinite(bar) for bar, _ in known.values()])
+        above = np.cumsum(has, axis=0) - has  # bars of the same name
+        starts = np.cumsum(has.sum(axis=0) + 0.7) - has.sum(axis=0)
+        aside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 8}
+        for index, (kind, (bar, end)) in enumerate(known.items()):
+            here = has[index]
+            at, bar, end = (starts + above[index])[here], bar[here], end[here]
+            axes.barh(at, bar, 0.84, color=PALETTE[index][0], label=plain(kind))
+            axes.hlines(at, bar, end, color=INK["--ink"][0], linewidth=1.2)
+            axes.plot(end, at, "o", color=INK["--ink"][0], markersize=3.2)
+            for column, values in zip(EDGES, (bar, end), strict=True):
+                for place, value in zip(at, values, strict=True):
+                    axes.text(column, place, f"{value:#.3g}" if math.isfinite(value) else "-", **aside)
+        for column, word in zip(EDGES, words, strict=True):
+            axes.text(column, 0.0, word, color=INK["--soft"][0], **aside)
+        every = np.concatenate([[0.0], *(values[np.isfinite(values)] for pair in known.values() for values in pair)])
+        low, high = float(every.min()), float(every.max()) * 1.02 or 1.0
+        axes.set_xticks([tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high])
+        axes.set_xlim(low, low + (high - low) / (EDGES[0] - 0.11))
+        axes.spines["bottom"].set_bounds(low, high)
+        axes.set_ylim(starts[-1] + has[:, -1].sum(), -0.4)
+        axes.set_yticks(starts + (has.sum(axis=0) - 1) / 2, [plain(name, 30) for name in names], color=INK["--ink"][0])
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", visible=True)
+        axes.set_xlabel(plain(x))
 
     return draw
 

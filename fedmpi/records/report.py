@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -19,8 +20,10 @@ from fedmpi.records.runs import (
     BASELINES,
     CLIENTS,
     LOWER,
+    MODELS,
     TEST,
     Group,
+    Run,
     at,
     differences,
     grouped,
@@ -60,6 +63,7 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
         metrics=named,
         lower=LOWER,
         drawn=drawn,
+        models=MODELS,
         differences=differences(groups),
         ledger=list(dict.fromkeys(key for group in groups for run in group.runs for key in run.ledger())),
         colours=COLOURS,
@@ -92,10 +96,13 @@ def draw(groups: Sequence[Group], named: Sequence[str]) -> dict[str, list[Pictur
     drawn: dict[str, list[Picture]] = {part: [] for part in ("scores", "clients", "cost", "stages")}
     alone = groups[0] if len(groups) == 1 else None
     single = alone.runs[0] if alone and len(alone.runs) == 1 else None
+    kinds = [kind for kind in MODELS if any(group.tells("evaluation", kind) for group in groups)] or ["clients"]
+    personal = "personal" in kinds
+    pictured = [kinds] if alone else [[kind] for kind in kinds]  # of several runs together it would be too many curves
     seeds = "" if all(len(group.runs) == 1 for group in groups) else " Band: lowest to highest of the seeds."
 
     def add(part: str, title: str, caption: str, show: Draw, height: float = 3.1) -> None:
-        name = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")[:40]
+        name = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")[:60]
         taken = {one.name for shown in drawn.values() for one in shown}
         name = f"{name}-{len(taken)}" if name in taken else name  # metrics that differ in their capitals
         drawn[part].append(pictures.picture(name, title, caption, show, height))
@@ -104,17 +111,36 @@ def draw(groups: Sequence[Group], named: Sequence[str]) -> dict[str, list[Pictur
         if kept := [curve for curve in found if np.isfinite(curve.y).any()]:
             add(part, title, caption, pictures.lines(kept, x=x, **axes))
 
-    def curves(*path: str, baselines: bool = True, **looks: Any) -> list[Curve]:
+    def curves(*path: str, baselines: bool = True, over: str = "") -> list[Curve]:
         found = []
         for index, group in enumerate(groups):
-            found.append(
-                group.curve(*path, **{"colour": index, "label": "federated" if alone else group.label, **looks})
-            )
-            for place, (name, dash) in enumerate(BASELINES.items(), 2):
-                if baselines and (base := group.baseline(name)):
-                    label = f"{name} baseline" if alone else base.label
-                    found.append(base.curve(*path, colour=place if alone else index, dash=dash, label=label))
+            label = "federated" if alone else group.label
+            found.append(group.curve(*path, over=over, colour=index, label=label))
+            found += levels(index, group, *path) if baselines else []
         return found
+
+    def levels(index: int, group: Group, *path: str) -> list[Curve]:
+        found = []
+        for place, (name, dash) in enumerate(BASELINES.items(), 2):
+            if base := group.baseline(name):
+                label = f"{name} baseline" if alone else base.label
+                found.append(base.curve(*path, colour=place if alone else index, dash=dash, label=label))
+        return found
+
+    def clients(shown: Sequence[str], metric: str, word: str, over: str = "") -> list[Curve]:
+        """What clients get by these models; a run without own ones shows its common one beside the others' own."""
+        found = []
+        for kind, (index, group) in itertools.product(shown, enumerate(groups)):
+            here = kind if alone or group.tells("evaluation", kind) else "clients"
+            label = f"{group.label}, {MODELS[here]}" if personal else group.label
+            if alone:
+                label = MODELS[kind] if personal else "federated"
+            colour = list(MODELS).index(kind) if alone else index
+            found.append(group.curve("evaluation", here, metric, word, over=over, colour=colour, label=label))
+        return found
+
+    def bases(metric: str, word: str) -> list[Curve]:
+        return [one for at, group in enumerate(groups) for one in levels(at, group, *CLIENTS, metric, word)]
 
     def compare(part: str, title: str, caption: str, rows: Sequence[Mapping[str, float]], x: str, units: Units) -> None:
         names = dict.fromkeys(name for row in rows for name in row)
@@ -123,24 +149,39 @@ def draw(groups: Sequence[Group], named: Sequence[str]) -> dict[str, list[Pictur
             show = pictures.bars([group.label for group in groups], layers, x=x, units=units)
             add(part, title, caption, show, 1.1 + 0.34 * len(groups))
 
+    rows = [("federated" if alone else group.label, group) for group in groups]
+    for name, group in itertools.product(BASELINES, groups):
+        if base := group.baseline(name):
+            rows.append((f"{name} baseline" if alone else base.label, base))
+    scores = received([group for _, group in rows], named[0]) if named and len(rows) > 1 else {}
+    if scores:
+        note = (
+            f"At the end. Bar: mean {named[0]} over clients. Line: from there to the mean of the worst tenth of them."
+        )
+        bars = sum(int(np.isfinite(mean).sum()) for mean, _ in scores.values())
+        show = pictures.paired([label for label, _ in rows], scores, ("mean", "worst tenth"), x=named[0])
+        add("clients", "What each client gets", note, show, 1.2 + 0.13 * len(rows) + 0.17 * bars)
     for metric in named:
         bounds = BOUNDS.get(metric, ANY)
         note = f"On the held-out test examples.{seeds}"
         plot("scores", f"Test {metric}", note, curves(*TEST, metric), y=metric, bounds=bounds)
-        means = curves(*CLIENTS, metric, "mean")
-        note = f"Solid: mean over clients. Dotted: mean of the worst tenth of them.{seeds}"
-        if single:
-            deviation = single.values(*CLIENTS, metric, "std")
-            wide = np.array([deviation.get(int(round_), math.nan) for round_ in means[0].x])
-            low = means[0].y if metric in LOWER else means[0].y - wide  # losses are skew: less may be below zero
-            means[0] = replace(means[0], low=low, high=means[0].y + wide)
-            note += f" Band: one standard deviation over clients{', upwards' if metric in LOWER else ''}."
-        dotted = {"label": "worst tenth" if alone else "", "dash": ":", "low": math.nan, "high": math.nan}
-        worst = curves(*CLIENTS, metric, "worst_tenth", baselines=False, **dotted)
-        plot("scores", f"Clients' {metric}", note, [*means, *worst], y=metric, bounds=bounds)
-        note = f"Standard deviation over clients: 0 would be the same score for each.{seeds}"
-        spread = curves(*CLIENTS, metric, "std") if metric in (named[0], "loss") else []
-        plot("clients", f"Spread of {metric} over clients", note, spread, y=f"std of {metric}", bounds=(0.0, math.inf))
+        for shown in pictured:
+            model = f": {MODELS[shown[0]]}" if personal and not alone else ""
+            note = f"Solid: mean over clients. Dotted: mean of the worst tenth of them.{seeds}"
+            means, worst = clients(shown, metric, "mean"), clients(shown, metric, "worst_tenth")
+            if single:
+                means = [deviating(curve, single, kind, metric) for kind, curve in zip(shown, means, strict=True)]
+                note += f" Band: one standard deviation over clients{', upwards' if metric in LOWER else ''}."
+            for place, curve in enumerate(worst):
+                label = f"{curve.label}, worst tenth" if personal else "worst tenth"
+                worst[place] = replace(curve, label=label if alone else "", dash=":", low=math.nan, high=math.nan)
+            found = [*means, *bases(metric, "mean"), *worst]
+            plot("scores", f"Clients' {metric}{model}", note, found, y=metric, bounds=bounds)
+            if metric in (named[0], "loss"):
+                note = f"Standard deviation over clients: 0 would be the same score for each.{seeds}"
+                spread = [*clients(shown, metric, "std"), *bases(metric, "std")]
+                title = f"Spread of {metric} over clients{model}"
+                plot("clients", title, note, spread, y=f"std of {metric}", bounds=(0.0, math.inf))
     note = f"Mean over what the round's clients trained on.{seeds}"
     plot("scores", "Training loss", note, curves("train_loss"), y="loss", bounds=(0.0, math.inf))
 
@@ -162,9 +203,11 @@ def draw(groups: Sequence[Group], named: Sequence[str]) -> dict[str, list[Pictur
         for over, x, units in (("seconds", "wall time", TIMES), ("bytes", "bytes", SIZES)):
             for metric in named[:1]:
                 note = f"What the score cost in {x}{' per rank' if over == 'bytes' else ''}.{seeds}"
-                found = curves(*TEST, metric, over=over, baselines=False)
                 looks = {"y": metric, "x_units": units, "bounds": BOUNDS.get(metric, ANY)}
+                found = curves(*TEST, metric, over=over, baselines=False)
                 plot("cost", f"Test {metric} by {x}", note, found, x, **looks)
+                found = clients(["personal"], metric, "mean", over) if personal else []
+                plot("cost", f"Clients' {metric} by {x}", f"Mean over clients. {note}", found, x, **looks)
     waited = [
         idle(group, colour=index, dash="", label="waiting" if alone else group.label)
         for index, group in enumerate(groups)
@@ -177,6 +220,29 @@ def draw(groups: Sequence[Group], named: Sequence[str]) -> dict[str, list[Pictur
         if any(len(np.unique(curve.y[np.isfinite(curve.y)])) > 1 for curve in told):
             plot("stages", f"{stage}: {word}", f"As the stage {stage} told it.{seeds}", told, y=word)
     return drawn
+
+
+def received(groups: Sequence[Group], metric: str) -> dict[str, tuple[Numbers, Numbers]]:
+    """By kind of model: clients' final mean and worst tenth, `(groups,)` each, NaN where a group has none such."""
+    found = {}
+    for kind, model in MODELS.items():
+        tables = [("clients" if kind == "personal" else "") if group.local else kind for group in groups]
+        rows = [
+            [group.final("evaluation", table, metric, word) for word in ("mean", "worst_tenth")]
+            for group, table in zip(groups, tables, strict=True)
+        ]
+        mean, worst = np.array(rows).T
+        if np.isfinite(mean).any():
+            found[model] = (mean, worst)
+    return found
+
+
+def deviating(curve: Curve, run: Run, kind: str, metric: str) -> Curve:
+    """The mean over clients of a run, with a band of one standard deviation over them."""
+    deviation = run.values("evaluation", kind, metric, "std")
+    wide = np.array([deviation.get(int(round_), math.nan) for round_ in curve.x])
+    low = curve.y if metric in LOWER else curve.y - wide  # losses are skew: less may be below zero
+    return replace(curve, low=low, high=curve.y + wide)
 
 
 def idle(group: Group, **looks: Any) -> Curve:

@@ -19,7 +19,8 @@ from fedmpi.records.pictures import Curve, Numbers
 
 BASELINES = {"pooled": "--", "local": "-."}  # folders below `baselines/`, and how their curves are drawn
 LOWER = {"loss", "mse", "mae", "rmse", "perplexity"}  # the less, the better
-TEST, CLIENTS = ("evaluation", "test"), ("evaluation", "clients")
+TEST, CLIENTS, PERSONAL = (("evaluation", kind) for kind in ("test", "clients", "personal"))
+MODELS = {"clients": "common model", "personal": "own model"}  # by which a client is scored
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Run:
     def last(self, *path: str) -> float:
         """The newest value under `path`, NaN where there is none."""
         return next(reversed(self.values(*path).values()), math.nan)
+
+    def tells(self, *path: str) -> bool:
+        """There is a number somewhere in the tables under `path`."""
+        return any(_numbers(at(line, *path)) for line in self.lines)
 
     def best(self, metric: str, *path: str) -> tuple[float, int]:
         """The best value of a metric under `path` and the round it is of; NaN and 0 where there is none."""
@@ -98,15 +103,25 @@ class Run:
                 found.append((line["round"], ranks, clients))
         return found
 
-    def summary(self, metric: str | None) -> dict[str, float]:
-        """What runs are compared by, NaN where the journal does not say: scores by `metric`, and what they cost."""
-        best, when = self.best(metric, *TEST, metric) if metric else (math.nan, 0)
+    def lead(self, metric: str) -> tuple[str, ...]:
+        """Where the scores lie whose best is told: on the test examples, else clients' mean, own models first."""
+        paths = ((*TEST, metric), (*PERSONAL, metric, "mean"), (*CLIENTS, metric, "mean"))
+        return next((path for path in paths if self.tells(*path)), paths[0])
+
+    def summary(self, metric: str | None) -> dict[str, Any]:
+        """What runs are compared by, NaN where the journal does not say: scores by `metric`, and what they cost.
+
+        `best_of` names the table that `best` is of: "test", "personal" or "clients".
+        """
+        lead = self.lead(metric) if metric else TEST
+        best, when = self.best(metric, *lead) if metric else (math.nan, 0)
+        words = [(kind, word) for kind in MODELS for word in ("mean", "worst_tenth")]
         return {
             "final": self.last(*TEST, metric) if metric else math.nan,
             "best": best,
             "best_round": when,
-            "mean": self.last(*CLIENTS, metric, "mean") if metric else math.nan,
-            "worst_tenth": self.last(*CLIENTS, metric, "worst_tenth") if metric else math.nan,
+            "best_of": lead[1],
+            **{f"{kind}_{word}": self.last("evaluation", kind, metric or "", word) for kind, word in words},
             "rounds": self.lines[-1]["round"],
             "seconds": self.seconds(),
             "bytes": next(reversed(self.moved().values()), math.nan),
@@ -114,9 +129,8 @@ class Run:
 
     def metrics(self) -> list[str]:
         """What it was scored by, in the order first told."""
-        return list(
-            dict.fromkeys(name for line in self.lines for path in (TEST, CLIENTS) for name in _table(at(line, *path)))
-        )
+        paths = (TEST, CLIENTS, PERSONAL)
+        return list(dict.fromkeys(name for line in self.lines for path in paths for name in _table(at(line, *path))))
 
     def ledger(self) -> list[tuple[str, str]]:
         """What the stages told of themselves: the stage, the word."""
@@ -130,6 +144,7 @@ class Group:
 
     name: str
     runs: list[Run]
+    local: bool = False  # each client by itself: what its clients are scored by are models of their own
 
     @property
     def label(self) -> str:
@@ -153,9 +168,18 @@ class Group:
         band = {"low": y.min(axis=0), "high": y.max(axis=0)} if len(runs) > 1 else {}
         return Curve(**{"label": self.label, "x": x, "y": y.mean(axis=0), **band, **looks})
 
+    def tells(self, *path: str) -> bool:
+        """One of the runs tells a number under `path`."""
+        return any(run.tells(*path) for run in self.runs)
+
+    def final(self, *path: str) -> float:
+        """The mean over the runs of the newest value under `path`, NaN where none has one."""
+        known = [value for run in self.runs if math.isfinite(value := run.last(*path))]
+        return sum(known) / len(known) if known else math.nan
+
     def baseline(self, name: str) -> Group | None:
         found = [run.baselines[name] for run in self.runs if name in run.baselines]
-        return Group(f"{self.name}: {name} baseline", found) if found else None
+        return Group(f"{self.name}: {name} baseline", found, name == "local") if found else None
 
     def timing(self) -> dict[str, tuple[float, float, float, float]]:
         """Of each phase: its median and 90th percentile per round, its sum per run, its share of the rounds' time."""
@@ -281,6 +305,10 @@ def _size(file: Path) -> int:
 
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: Any) -> bool:
+    return any(map(_numbers, value.values())) if isinstance(value, Mapping) else math.isfinite(number(value))
 
 
 def _rows(each: Sequence[Mapping[int, float]], rounds: Sequence[int]) -> Numbers:

@@ -75,19 +75,21 @@ def assemble(
     strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", server=server)
     strategy.check(job)
     asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
-    for weighting in strategy.up:
-        if asked is not None and weighting not in ("job", asked):
+    own = {"uniform" if weighting == "none" else weighting for weighting in strategy.up} - {"job"}
+    for weighting in own:
+        if asked not in (None, weighting):
             raise JobError(
                 f"aggregation.weights: {asked!r} given, but {job.strategy.name} has its own weighting ({weighting}); "
                 f"leave it out"
             )
+        job = _weighed(job, weighting)
     cohort = job.cohort.of(shards.clients)
     if cohort > shards.clients:
         raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
     sampler = _sampler(job, shards, cohort)
     if sampler.uniform and "weights" not in job.aggregation.model_fields_set:
         # Large clients come more often already: weighing them again would count their examples twice.
-        job = job.model_copy(update={"aggregation": job.aggregation.model_copy(update={"weights": "uniform"})})
+        job = _weighed(job, "uniform")
     assert job.aggregation.cap is not None
     stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
     optimizer = optim.optimizer(job.local.optimizer, "local.optimizer")
@@ -104,7 +106,21 @@ def assemble(
     loop: Loop = choose(LOOPS, job.loop, "loop")
     loop.check(job)
     plan = Plan(
-        job, shards, task, module, dtype, strategy, stages, cohort, sampler, loop, optimizer, schedule, metrics, stopper
+        job,
+        shards,
+        task,
+        module,
+        dtype,
+        strategy,
+        stages,
+        cohort,
+        sampler,
+        loop,
+        optimizer,
+        schedule,
+        pace,
+        metrics,
+        stopper,
     )
     if try_out:
         _try(plan)
@@ -116,6 +132,10 @@ def _shards(job: Job) -> ShardSet:
         return ShardSet.open(Path(job.data.shards))
     except ShardError as error:
         raise ShardError(f"data.shards: {error}") from None
+
+
+def _weighed(job: Job, weights: str) -> Job:
+    return job.model_copy(update={"aggregation": job.aggregation.model_copy(update={"weights": weights})})
 
 
 def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:

@@ -18,7 +18,7 @@ from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
-from fedmpi.job import Job, JobError, find, validate
+from fedmpi.job import Job, JobError, choose, find, validate
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
@@ -115,8 +115,11 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         model = Ensemble([copy.deepcopy(model) for _ in range(count)], task)
     model.load_state_dict(tensors)
     if which == "best":
+        if job.loop.name == "ensemble":
+            raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
         kept, _ = read_tensors(run.checkpoints / "best.safetensors")
-        flat = FlatModel(model, dtype=DTYPES[job.model.options.get("dtype", "float32")])
+        strategy = choose(STRATEGIES, job.strategy, "strategy", server=None)
+        flat = FlatModel(model, strategy.stays(model), DTYPES[job.model.options.get("dtype", "float32")])
         flat.values[flat.shared].copy_(kept["planes"][0])
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best")
@@ -157,6 +160,11 @@ def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, A
         raise Refused(f"{trained.shards}: its features are not those that the model was trained on, in their order")
     job = trained.job
     scorer = Scorer(trained.task, metrics or job.evaluation.metrics, job.evaluation.batch, "cpu")
+    if not trained.common and trained.own is None:
+        raise Refused(
+            f"{trained.shards}: {job.strategy.name} makes models of clients' own alone, which are scored on the shard "
+            f"set that they were trained on, {job.data.shards}"
+        )
     found: dict[str, Any] = {}
     everyone = range(shards.clients)
     if trained.common:

@@ -201,6 +201,8 @@ class Parts:
     def close(self) -> None:
         """Score the final model centrally and on every client's held-out examples; home writes the last line."""
         comm, shards = self.comm, self.plan.shards
+        if self.memory is not None:
+            self.memory.sync()
         self.engine.receive()
         self.engine.begin()
         central = self.central() if comm.is_home else {}

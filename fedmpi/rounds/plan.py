@@ -47,7 +47,8 @@ class Plan:
     sampler: Sampler
     loop: Loop
     optimizer: optim.Maker
-    schedule: Callable[[int, int], float]
+    schedule: Callable[[int, int], float]  # of the clients' learning rate
+    pace: Callable[[int, int], float]  # of the server's
     metrics: tuple[str, ...]
     stopper: Stopper
 

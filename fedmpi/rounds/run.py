@@ -96,6 +96,10 @@ def train(
         error = refused
     comm.settle(error)
     assert parts is not None
+    if parts.engine.remembers:
+        first = parts.flat.values.cpu().clone()
+        comm.broadcast(first)
+        parts.engine.start_from(first)
     try:
         plan.loop.run(parts)
         parts.engine.begin()
@@ -205,7 +209,7 @@ def _open(parts: Parts, folder: RunFolder | None, resume: bool, overwrite: bool)
     resumed = False
     if resume and folder.holds_run:
         _same(folder.read_job(), table, parts.plan)
-        resumed = scribe.resume()
+        resumed = scribe.resume(newest=parts.memory is not None)
         if not resumed and folder.journal.exists():
             scribe.journal_restart()
     if parts.memory is not None and resumed:
@@ -226,7 +230,8 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], plan: Plan) -> None:
     if any(stage["name"] == "fixed-point" for stage in new["aggregation"].get("stages", [])):
         may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
     first, last = old["rounds"], new["rounds"]
-    if any(plan.schedule(round, first) != plan.schedule(round, last) for round in range(1, min(first, last) + 1)):
+    both = range(1, min(first, last) + 1)
+    if any(pace(round, first) != pace(round, last) for pace in (plan.schedule, plan.pace) for round in both):
         may.remove("rounds")  # the learning rate of every round depends on how many there are
     before, after = _leaves(old), _leaves(new)
     changed = [

@@ -52,9 +52,12 @@ class Scribe:
     def elapsed(self) -> float:
         return self.before + time.perf_counter() - self.began
 
-    def resume(self) -> bool:
-        """Go on from the newest checkpoint: state, server and counters as they were.  False where there is none."""
-        found = self.checkpoints.last() if self.checkpoints else None
+    def resume(self, newest: bool = False) -> bool:
+        """Go on from the last checkpoint: state, server and counters as they were.  False where there is none.
+
+        A damaged one is passed over for the one before, unless it has to be the `newest`.
+        """
+        found = self.checkpoints.last(newest) if self.checkpoints else None
         if found is None or self.checkpoints is None or self.journal is None:
             return False
         tensors, metadata = found

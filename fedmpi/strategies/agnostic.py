@@ -17,6 +17,8 @@ from torch import Tensor
 from fedmpi.flow import Client, State
 from fedmpi.strategies.strategy import NonNegative, Server, Strategy
 
+REACH = 20.0  # a weight is within e^20 of the last cohort's mean: all or nothing, and still a float32 or a fixed point
+
 
 class Agnostic(Strategy):
     """Averaging with weights that grow by exp(`rate` * loss) a round (Mohri et al. 2019, Ro et al. 2021)."""
@@ -29,7 +31,8 @@ class Agnostic(Strategy):
         self.rate = rate
 
     def prepare(self, client: Client) -> None:
-        client.notes["weight"] = torch.exp(client.memory["logit"].double() - client.said[0])
+        logit = client.memory["logit"].double() - client.said[0]
+        client.notes["weight"] = logit.clamp(-REACH, REACH).exp()
         if client.examples:
             client.memory["logit"].add_(self.rate * client.objective())
 

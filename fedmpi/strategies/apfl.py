@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Server, Strategy, plain_steps
+from fedmpi.strategies.strategy import Server, Strategy, mean_loss, own_steps
 
 
 class APFL(Strategy):
@@ -29,27 +29,28 @@ class APFL(Strategy):
         self.alpha, self.adapt = alpha, adapt
 
     def check(self, job: Job) -> None:
-        plain_steps(job)
+        own_steps(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         w, v = client.values.clone(), client.memory["own"]
         trained, losses = client.trained, []
         for batch in learner.batches(client):
-            losses.append(learner.gradient(client, batch))  # at w
+            losses.append((learner.gradient(client, batch), len(batch[1])))  # at w
             common = learner.grads.clone()
             w.copy_(client.values)  # with the statistics that this batch has moved
             client.values[trained].copy_(self._mixed(client, w[trained]))
             learner.gradient(client, batch)
             v[trained.stop :].copy_(client.values[trained.stop :])
+            share = self._share(client)  # equation 10 moves it from the same point as v
             if self.adapt and not client.steps:
                 slope = torch.dot(v[trained] - w[trained], learner.grads)
                 moved = (self.alpha + client.memory["moved"] - client.lr * slope).clamp(0.0, 1.0)
                 client.memory["moved"].copy_(moved - self.alpha)
-            v[trained].sub_(learner.grads, alpha=client.lr * self._share(client))
+            v[trained].sub_(learner.grads, alpha=client.lr * share)
             w[trained].sub_(common, alpha=client.lr)
             client.values.copy_(w)
             client.steps += 1
-        client.loss = float(torch.stack(losses).mean())
+        client.loss = mean_loss(losses)
 
     def _share(self, client: Client) -> float:
         return self.alpha + float(client.memory["moved"])

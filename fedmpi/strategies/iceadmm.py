@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
 from fedmpi.strategies.iiadmm import contribute
-from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, plain_server, plain_steps
+from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, mean_loss, own_steps, plain_server
 
 
 class ICEADMM(Strategy):
@@ -31,19 +30,19 @@ class ICEADMM(Strategy):
 
     def check(self, job: Job) -> None:
         plain_server(job)
-        plain_steps(job)
+        own_steps(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.values.copy_(client.memory["primal"])
         z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]
         losses = []
         for batch in learner.batches(client):
-            losses.append(learner.gradient(client, batch))
+            losses.append((learner.gradient(client, batch), len(batch[1])))
             learner.grads.add_(dual).add_(z - w, alpha=self.rho)
             z.sub_(learner.grads, alpha=1 / (self.rho + self.zeta))
             dual.add_(z - w, alpha=self.rho)
             client.steps += 1
-        client.loss = float(torch.stack(losses).mean())
+        client.loss = mean_loss(losses)
 
     def result(self, client: Client) -> Mapping[str, float]:
         client.memory["primal"].copy_(client.values)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, plain_server, plain_steps
+from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, mean_loss, own_steps, plain_server
 
 
 class IIADMM(Strategy):
@@ -29,17 +29,17 @@ class IIADMM(Strategy):
 
     def check(self, job: Job) -> None:
         plain_server(job)
-        plain_steps(job)
+        own_steps(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]
         losses = []
         for batch in learner.batches(client):
-            losses.append(learner.gradient(client, batch))
+            losses.append((learner.gradient(client, batch), len(batch[1])))
             learner.grads.sub_(dual).sub_(w - z, alpha=self.rho)
             z.sub_(learner.grads, alpha=1 / (self.rho + self.zeta))
             client.steps += 1
-        client.loss = float(torch.stack(losses).mean())
+        client.loss = mean_loss(losses)
         dual.add_(w - z, alpha=self.rho)
 
     def result(self, client: Client) -> Mapping[str, float]:

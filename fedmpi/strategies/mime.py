@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
 from fedmpi.strategies.mimelite import Base, Statistics
-from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, plain_steps
+from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, mean_loss, own_steps
 
 
 class Mime(Strategy):
@@ -32,7 +31,7 @@ class Mime(Strategy):
         self.down = 2 + self.statistics.planes  # the model, c, the statistics
 
     def check(self, job: Job) -> None:
-        plain_steps(job)
+        own_steps(job)
 
     def survey(self, client: Client) -> Mapping[str, float]:
         if client.examples:
@@ -44,15 +43,15 @@ class Mime(Strategy):
         losses = []
         for batch in learner.batches(client):
             here = learner.values.clone()
-            losses.append(learner.gradient(client, batch))
+            losses.append((learner.gradient(client, batch), len(batch[1])))
             gradient = learner.grads.clone()
             learner.values.copy_(received)
-            learner.gradient(client, batch)
+            learner.gradient(client, batch, again=True)
             gradient.sub_(learner.grads).add_(client.down[1, client.trained])
             self.statistics.use(gradient, statistics)
             learner.values.copy_(here).sub_(gradient, alpha=client.lr)
             client.steps += 1
-        client.loss = float(torch.stack(losses).mean())
+        client.loss = mean_loss(losses)
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
         trained = self.layout.trained

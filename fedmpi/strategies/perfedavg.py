@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, plain_steps
+from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_loss, own_steps
 
 
 class PerFedAvg(Strategy):
@@ -25,19 +23,19 @@ class PerFedAvg(Strategy):
         self.inner_lr, self.adapt = inner_lr, adapt
 
     def check(self, job: Job) -> None:
-        plain_steps(job)
+        own_steps(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         w, losses = learner.values.clone(), []
         batches = learner.batches(client, 2 * learner.steps(client))
         for support, query in zip(batches, batches, strict=False):
-            losses.append(learner.gradient(client, support))
+            losses.append((learner.gradient(client, support), len(support[1])))
             learner.values.sub_(learner.grads, alpha=self.inner_lr)
             learner.gradient(client, query)
             w.sub_(learner.grads, alpha=client.lr)
             learner.values.copy_(w)
             client.steps += 1
-        client.loss = float(torch.stack(losses).mean())
+        client.loss = mean_loss(losses)
 
     def personal(self, client: Client, learner: Learner) -> None:
         for batch in learner.batches(client, self.adapt):

@@ -1,7 +1,8 @@
 """pFedMe: the common model is the one from which each client's own is best found near by.
 
 T. Dinh, Tran, Nguyen 2020, "Personalized Federated Learning with Moreau Envelopes", algorithm 1.  `server.lr` is its
-beta, `local.lr` its eta; a local round has a batch of its own, and the search for theta goes on from the last one.
+beta, `local.lr` its eta.  A local round has a batch of its own; the search for theta goes on from the local round
+before, and begins each round at the received model.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-
 from fedmpi.flow import Client, Learner
-from fedmpi.job import Job
-from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, plain_server, plain_steps
+from fedmpi.job import Job, JobError
+from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_loss, own_steps, plain_server
 
 
 class PFedMe(Strategy):
@@ -28,7 +27,12 @@ class PFedMe(Strategy):
 
     def check(self, job: Job) -> None:
         plain_server(job)
-        plain_steps(job)
+        own_steps(job)
+        if job.local.lr * self.lam >= 2:
+            raise JobError(
+                f"local.lr: {job.local.lr:g} given, but times pfedme's lam = {self.lam:g} it should come to below 2, "
+                f"better below 1, or the model swings ever further past its client's own; take a smaller one of them"
+            )
 
     def learn(self, client: Client, learner: Learner) -> None:
         theta, w = learner.values, client.received[client.trained].clone()
@@ -37,12 +41,12 @@ class PFedMe(Strategy):
             for step in range(self.inner):
                 loss = learner.gradient(client, batch)
                 if not step:
-                    losses.append(loss)
+                    losses.append((loss, len(batch[1])))
                 learner.grads.add_(theta - w, alpha=self.lam)
                 theta.sub_(learner.grads, alpha=self.inner_lr)
             w.sub_(w - theta, alpha=client.lr * self.lam)
             client.steps += 1
-        client.loss = float(torch.stack(losses).mean())
+        client.loss = mean_loss(losses)
         client.memory["own"].copy_(client.values)
         theta.copy_(w)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -152,12 +152,27 @@ class Strategy:
         self.server.load({name.removeprefix("server."): value for name, value in state.items() if name not in own})
 
 
+def mean_loss(losses: Sequence[tuple[Tensor, int]]) -> float:
+    """The mean over examples of batches' mean losses; each comes with its number of examples."""
+    total = torch.stack([loss.double() * count for loss, count in losses]).sum()
+    return float(total) / sum(count for _, count in losses)
+
+
 def plain_server(job: Job) -> None:
     """Refuse a server optimiser beside a strategy that has a server step of its own."""
     if job.server.optimizer.name != "sgd" or any(job.server.optimizer.options.values()):
         raise JobError(
             f"server.optimizer: {job.server.optimizer.name} given, but {job.strategy.name} has a server step of its "
             f"own; leave it out"
+        )
+
+
+def own_steps(job: Job) -> None:
+    """Refuse what shapes a step, where a strategy takes steps of its own."""
+    plain_steps(job)
+    if job.local.clip is not None:
+        raise JobError(
+            f"local.clip: {job.local.clip} given, but {job.strategy.name} takes steps of its own; leave it out"
         )
 
 

@@ -38,6 +38,14 @@ def key(seed: int, round: int, client: int, use: int = 0) -> int:
     return int(words[0] >> np.uint64(1))
 
 
+def kept_by_clients(strategy: Strategy, flat: FlatModel) -> dict[str, int]:
+    """How many values each client keeps from round to round, by name: what stays home of the model, then the memory."""
+    private = flat.shared.start
+    sizes = {"model": flat.size, "trained": flat.trained.stop - private, "scalar": 1}
+    kept = {"private": private} if private else {}
+    return kept | {name: sizes[kind] for name, kind in strategy.memory.items()}
+
+
 class Sequential:
     """Trains one client after another on the model that this rank keeps; a strategy sees it as its `Learner`.
 
@@ -77,16 +85,14 @@ class Sequential:
         self.bare = self.optimizer.plain and not (local.l1 or local.l2 or local.clip)
         self.seen = float("nan")  # mean loss where this client's whole gradient was taken
         self.memory: Memory | None = None
+        self.random: list[Tensor] = []  # where the generators stood before the last batch
         self._remember()
 
     def _remember(self) -> None:
         """Lay out what a client keeps: `kept` is one client's at a time, `first` what each begins with."""
-        sizes = {"model": self.layout.size, "trained": self.layout.trained.stop, "scalar": 1}
         self.places: dict[str, slice] = {}
-        kinds = {"private": self.private} if self.private else {}
-        kinds |= {name: sizes[kind] for name, kind in self.strategy.memory.items()}
         at = 0
-        for name, size in kinds.items():
+        for name, size in kept_by_clients(self.strategy, self.flat).items():
             self.places[name] = slice(at, at + size)
             at += size
         self.kept = torch.zeros(at, dtype=self.flat.dtype, device=self.flat.device)
@@ -96,6 +102,12 @@ class Sequential:
             elif self.strategy.memory[name] == "model":
                 self.kept[place].copy_(self.flat.values[self.flat.shared])
         self.first = self.kept.clone()
+
+    def start_from(self, values: Tensor) -> None:
+        """Take home's first model `(flat values,)` for every client's: a script's own module may differ by rank."""
+        self.flat.values.copy_(values)
+        self.landed[: self.private].copy_(values[: self.private])
+        self._remember()
 
     @property
     def remembers(self) -> int:
@@ -174,6 +186,15 @@ class Sequential:
         if self.flat.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
+    def _random(self) -> list[Tensor]:
+        on_gpu = self.flat.device.type == "cuda"
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.flat.device)] if on_gpu else [])]
+
+    def _set_random(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
+            torch.cuda.set_rng_state(state, self.flat.device)
+
     # What a strategy may call while a client learns.
 
     def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
@@ -213,14 +234,22 @@ class Sequential:
         """Steps that the job lets a client take."""
         return steps(client.examples, self.local.batch, self.local.epochs, self.local.steps)
 
-    def gradient(self, client: Client, batch: Batch) -> Tensor:
-        """A batch's loss at `values`; its gradient, with the penalties, in `grads`."""
+    def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
+        """A batch's loss at `values`; its gradient, with the penalties, in `grads`; `again`, as it was before."""
+        buffers = self.flat.values[self.flat.trained.stop :]
+        if again:
+            kept = buffers.clone()
+            self._set_random(self.random)
+        else:
+            self.random = self._random()
         with torch.enable_grad():
             loss = self.strategy.loss(self.task, self.flat.model, *batch, client)
             gradients = self.flat.gradient(loss)
         with torch.no_grad():
             self.flat.write(gradients)
             self._penalise()
+            if again:
+                buffers.copy_(kept)
         return loss.detach()
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:

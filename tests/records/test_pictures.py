@@ -26,6 +26,7 @@ from fedmpi.records.pictures import (
     Picture,
     bars,
     lines,
+    paired,
     picture,
     plain,
     stack,
@@ -90,6 +91,50 @@ def test_any_layers_are_drawn(layers: dict[str, Numbers]) -> None:
         bars(["a", "$b$", ""], layers, x="bytes", units=SIZES),
     ):
         assert drawn(show).png.startswith(b"\x89PNG\r\n")
+
+
+@law
+@given(arrays.arrays(np.float64, (2, 2, 3), elements=floats), st.text(max_size=9))
+def test_any_pairs_are_drawn(scores: Numbers, name: str) -> None:
+    named = {f"kind {place}": (mean, worst) for place, (mean, worst) in enumerate(scores)}
+    assert drawn(paired(["a", "$b$", name], named, ("mean", "worst"), x="score")).png.startswith(b"\x89PNG\r\n")
+
+
+def test_a_pair_is_a_bar_for_the_first_and_a_line_to_the_second() -> None:
+    """By the lengths that are drawn, from the axis's left edge on; kinds that a name lacks take no room."""
+    gap = math.nan
+    scores = {"common": (np.array([0.8, 0.4, gap]), np.array([0.4, gap, gap]))}
+    scores["own"] = np.array([1.0, gap, 0.9]), np.array([0.6, gap, 0.8])
+    one = drawn(paired(["both", "common alone", "own alone"], scores, ("mean", "worst tenth"), x="accuracy"))
+    bars = {0: areas(one, 0), 1: areas(one, 1)}
+    assert [len(bars[0]), len(bars[1])] == [2, 2]
+    left = bars[0][0][0]
+    whole = bars[1][0][1] - left
+    for kind, lengths in ((0, [0.8, 0.4]), (1, [1.0, 0.9])):
+        assert [(right - left) / whole for _, right, _ in bars[kind]] == pytest.approx(lengths, abs=1e-3)
+    tops = [bars[0][0][2], bars[1][0][2], bars[0][1][2], bars[1][1][2]]
+    assert tops == sorted(tops)
+    ends = [
+        (float(x0) - left, float(x1) - left)
+        for path in tree(one).iter(f"{SVG}path")
+        if "stroke: var(--ink)" in path.get("style", "")
+        for x0, y0, x1, y1 in re.findall(r"^M ([\d.]+) ([\d.]+)\s+L ([\d.]+) ([\d.]+)\s*$", path.get("d", ""))
+        if y0 == y1
+    ]
+    drawn_ends = [(first / whole, second / whole) for first, second in ends if second != first]
+    assert np.allclose(sorted(drawn_ends), sorted([(0.8, 0.4), (1.0, 0.6), (0.9, 0.8)]), atol=1e-3)
+    assert {"mean", "worst tenth", "0.800", "0.400", "1.00", "0.600", "0.900", "-"} <= set(texts(one))
+
+
+def areas(one: Picture, colour: int) -> list[tuple[float, float, float]]:
+    """Left, right and top of each bar of a colour, without the legend's."""
+    found = []
+    for path in tree(one).iter(f"{SVG}path"):
+        points = [(float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", path.get("d", ""))]
+        if f"fill: var(--c{colour})" in path.get("style", "") and path.get("clip-path"):
+            xs, ys = zip(*points, strict=True)
+            found.append((min(xs), max(xs), min(ys)))
+    return found
 
 
 def test_an_svg_stands_alone_and_takes_the_pages_colours() -> None:

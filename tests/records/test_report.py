@@ -178,20 +178,8 @@ def test_the_last_rounds_are_the_journals(tmp_path: Path) -> None:
 # JSON of any shape where a line's tables are expected, often with the words that the report looks for
 words = st.sampled_from(
     [
-        "test",
-        "clients",
-        "accuracy",
-        "loss",
-        "mean",
-        "std",
-        "worst_tenth",
-        "ranks",
-        "train",
-        "total",
-        "evaluate",
-        "down",
-        "up",
-        "x",
+        *("test", "clients", "personal", "accuracy", "loss", "mean", "std", "worst_tenth"),
+        *("ranks", "train", "total", "evaluate", "down", "up", "x"),
     ]
 )
 atoms = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.floats(0, 1)
@@ -199,19 +187,8 @@ shapes = st.recursive(
     atoms, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6
 )
 fields = [
-    "round",
-    "clients",
-    "weight",
-    "train_loss",
-    "evaluation",
-    "seconds",
-    "bytes",
-    "lost",
-    "idle",
-    "stages",
-    "stopped",
-    "lr",
-    "new",
+    *("round", "clients", "weight", "train_loss", "evaluation", "seconds", "bytes", "lost", "idle"),
+    *("stages", "stopped", "lr", "new"),
 ]
 odd = st.dictionaries(st.sampled_from(fields), shapes, min_size=1)
 

@@ -80,6 +80,23 @@ def journal(rounds: int = 30, seed: int = 1, top: float = 0.96, speed: float = 4
     return lines
 
 
+def personal(lines: list[Line], only: bool = False) -> list[Line]:
+    """The same lines where clients have models of their own, better than the common one; or have those `only`."""
+    for line in lines:
+        if evaluation := line.get("evaluation"):
+            own = {
+                name: {word: 0.9 * value for word, value in row.items()} for name, row in evaluation["clients"].items()
+            }
+            for name in ("accuracy", "f1"):
+                own[name] = {
+                    **own[name],
+                    "mean": 0.97 - 0.01 / line["round"],
+                    "worst_tenth": 0.93 - 0.02 / line["round"],
+                }
+            line["evaluation"] = {**({} if only else evaluation), "personal": own}
+    return lines
+
+
 def keep(folder: Path, lines: list[Line], table: dict[str, Any] | None = None) -> Path:
     """Write a run folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,6 +195,26 @@ def test_the_best_loss_is_the_lowest(tmp_path: Path) -> None:
     run = read(keep(tmp_path / "run", lines))
     assert run.best("loss", "evaluation", "test", "loss") == (0.2, 2)
     assert math.isnan(run.best("accuracy", "evaluation", "test", "accuracy")[0])
+
+
+def test_the_best_is_of_what_a_run_is_judged_by(tmp_path: Path) -> None:
+    """The test examples, else clients' own models, else the common one on what they keep aside."""
+    tables = {"test": {"f1": 0.1}, "personal": {"f1": {"mean": 0.2, "std": 1.0}}, "clients": {"f1": {"mean": 0.3}}}
+    while tables:
+        run = read(keep(tmp_path / "run", [{"round": 4, "evaluation": tables}]))
+        first = next(iter(tables))
+        found = run.summary("f1")
+        assert (found["best"], found["best_round"], found["best_of"]) == (
+            {"test": 0.1, "personal": 0.2, "clients": 0.3}[first],
+            4,
+            first,
+        )
+        assert run.metrics() == ["f1"]
+        assert found["personal_mean"] == 0.2 or "personal" not in tables
+        del tables[first]
+    bare = read(keep(tmp_path / "bare", [{"round": 1, "evaluation": {"personal": {"f1": {"mean": None}}}}]))
+    assert not bare.tells("evaluation", "personal")
+    assert math.isnan(bare.summary("f1")["best"])
 
 
 def test_a_model_is_scored_in_the_next_round_and_counts_as_what_that_adds(tmp_path: Path) -> None:

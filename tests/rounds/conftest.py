@@ -37,6 +37,7 @@ def job(shards: Path) -> dict[str, Any]:
     return {
         "name": "blobs",
         "seed": 3,
+        "threads": 1,
         "rounds": 5,
         "data": {"shards": str(shards)},
         "cohort": {"size": 7},

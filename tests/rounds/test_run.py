@@ -353,3 +353,14 @@ def test_fedsgd_tells_its_training_loss(job: dict[str, Any]) -> None:
     job |= {"strategy": "fedsgd", "local": {"lr": 0.1}, "cohort": {}}
     losses = [line["train_loss"] for line in fedmpi.train(job).lines]
     assert all(later < earlier for earlier, later in pairwise(losses))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_resolved_job_is_the_same_job(job: dict[str, Any], tmp_path: Path, strategy: str) -> None:
+    """What the run folder keeps can be run again, and comes to the same."""
+    job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine", "rounds": 2}
+    run = fedmpi.train(job, model=cases.model, out=tmp_path / "run")
+    again = fedmpi.train(tmp_path / "run" / "job.toml", model=cases.model, out=tmp_path / "again")
+    assert torch.equal(weights(again), weights(run))
+    kept = [(tmp_path / name / "job.toml").read_text() for name in ("run", "again")]
+    assert kept[0] == kept[1]

@@ -111,6 +111,7 @@ def job(shards: Path, strategy: Any, **sections: Any) -> dict[str, Any]:
     """A job over the problem; `sections` are laid over it, table by table."""
     table: dict[str, Any] = {
         "seed": SEED,
+        "threads": 1,
         "rounds": 4,
         "data": {"shards": str(shards)},
         "model": {"name": "start", "dtype": "float64"},
