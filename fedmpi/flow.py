@@ -132,6 +132,7 @@ class Client:
     gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
     objective: Callable[[], float]  # mean loss over all its examples, at `values`
     memory: dict[str, Tensor]  # what it keeps from round to round, to be changed in place
+    times: int = 1  # how often it was drawn: what multiplies its weight
     fresh: bool = True  # it has never taken part: its memory is as it begins
     steps: int = 0
     reach: float = 0.0  # how far its steps go along a constant gradient of 1, in units of lr: without momentum, `steps`

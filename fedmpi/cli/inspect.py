@@ -16,7 +16,7 @@ from fedmpi.job import options
 
 GIVEN = {  # what a room fills in, which a job cannot say
     "strategies": ("server",),
-    "samplers": ("seed", "clients", "sizes", "ids", "size", "work"),
+    "samplers": ("seed", "clients", "sizes", "ids", "size", "rate", "work"),
     "stages": ("cap", "clients", "clipped"),
     "partitions": ("y", "clients", "rng", "groups"),
     "importers": ("rng",),

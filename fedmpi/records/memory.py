@@ -48,6 +48,18 @@ class Memory:
         """Any rank may serve any client: what it keeps is where all ranks see it."""
         return self.folder is not None
 
+    def __del__(self) -> None:
+        self.close()
+
+    @staticmethod
+    def start(folder: Path) -> None:
+        """At home, before a first launch: the place, so that its absence later says that it was lost."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / SLOTS_FILE).touch()
+        except OSError as error:
+            raise Refused(f"{folder}: cannot be written: {error.strerror}") from None
+
     @staticmethod
     def resume(folder: Path, round: int) -> None:
         """At home, before a launch: what earlier launches wrote counts up to `round` alone."""

@@ -66,14 +66,23 @@ def assemble(
         raise JobError(
             f"task: regression given, but {job.data.shards} holds {len(shards.classes)} classes, not numbers"
         )
-    task = made_task(job, shards, task)
-    module = made_model(job, shards, task, model)
     pace = choose(SCHEDULES, job.server.schedule, "server.schedule")
     server = Server(
         optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr, lambda round: pace(round, job.rounds)
     )
     strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", server=server)
+    if not isinstance(strategy, Strategy):
+        raise JobError(f"strategy: {job.strategy.name!r} gave a {type(strategy).__name__}; it should be a Strategy")
     strategy.check(job)
+    job = strategy.settle(job)
+    if strategy.models > 1 and (isinstance(model, nn.Module) or "init" in job.model.options):
+        raise JobError(
+            f"strategy: {job.strategy.name} begins with {strategy.models} models from seeds of their own; "
+            f"{'give a factory instead of a module' if isinstance(model, nn.Module) else 'leave model.init out'}"
+        )
+    task = made_task(job, shards, task)
+    module = made_model(job, shards, task, model)
+    strategy.stays(module)
     asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
     own = {"uniform" if weighting == "none" else weighting for weighting in strategy.up} - {"job"}
     for weighting in own:
@@ -102,9 +111,15 @@ def assemble(
         )
     metrics = job.evaluation.metrics or tuple(task.metrics)[:1]
     scores = Scorer(task, metrics, job.evaluation.batch, torch.device("cpu")).names
-    stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task))
     loop: Loop = choose(LOOPS, job.loop, "loop")
-    loop.check(job)
+    personal = strategy.personalises and not loop.votes
+    stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task), personal)
+    scored = job.evaluation.clients and shards.heldout_examples
+    if personal and not strategy.common and not scored and (job.stop.targets or job.stop.patience):
+        raise JobError(
+            f"stop: {job.strategy.name} makes clients' own models alone, and these are not scored; let "
+            f"evaluation.clients be true and the shard set keep examples aside (--holdout 0.2)"
+        )
     plan = Plan(
         job,
         shards,
@@ -122,6 +137,7 @@ def assemble(
         metrics,
         stopper,
     )
+    loop.check(plan)
     if try_out:
         _try(plan)
     return plan
@@ -153,6 +169,7 @@ def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
         sizes=sizes,
         ids=lambda: [shards.id(client) for client in range(shards.clients)],
         size=cohort,
+        rate=job.cohort.fraction or cohort / shards.clients,
         work=work,
     )
     return sampler

@@ -60,7 +60,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
 def _plain(job: Job) -> Job:
     """The job without what only a federation has."""
     local = job.local
-    if job.strategy.name == "fedsgd":
+    if job.strategy.name in ("fedsgd", "normalised-sgd"):
         local = local.model_copy(update={"batch": 0, "steps": 1, "epochs": None})
     return job.model_copy(
         update={

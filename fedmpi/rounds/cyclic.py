@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from fedmpi.flow import entropy
-from fedmpi.job import Job, JobError
+from fedmpi.job import JobError
 from fedmpi.rounds.parts import Parts, Watch
-from fedmpi.rounds.plan import Loop
+from fedmpi.rounds.plan import Loop, Plan
 from fedmpi.rounds.samplers import Drawn
 from fedmpi.rounds.scribe import fill
 from fedmpi.rounds.tally import Tally
@@ -30,14 +30,29 @@ def loop(order: Literal["fixed", "random"] = "fixed") -> Loop:
     return Loop(partial(run, shuffled=order == "random"), check)
 
 
-def check(job: Job) -> None:
+def check(plan: Plan) -> None:
     """Refuse what needs a sum or a server."""
-    if job.strategy.name in STRATEGIES and job.strategy.name not in FITS:
+    job, strategy = plan.job, plan.strategy
+    plain = strategy.passes == strategy.down == len(strategy.up) == 1 and not (strategy.memory or strategy.sums)
+    if not plain or (job.strategy.name in STRATEGIES and job.strategy.name not in FITS):
         raise JobError(f"loop: cyclic takes a local rule alone, not {job.strategy.name}; there are {', '.join(FITS)}")
     if job.aggregation.stages:
         raise JobError("loop: cyclic hands the model on as it is, so aggregation.stages have no place; leave them out")
-    if job.server.optimizer.name != "sgd" or any(job.server.optimizer.options.values()) or job.server.lr != 1:
-        raise JobError("loop: cyclic has no server step; leave server.optimizer and server.lr out")
+    server = job.server
+    if (server.optimizer.name, server.lr, server.schedule.name) != ("sgd", 1, "constant") or any(
+        server.optimizer.options.values()
+    ):
+        raise JobError("loop: cyclic has no server step; leave server.optimizer, server.lr and server.schedule out")
+    once_each(plan)
+
+
+def once_each(plan: Plan) -> None:
+    """Refuse samplers that draw a client twice, where that has no meaning."""
+    if plan.sampler.repeats:
+        raise JobError(
+            f"loop: {plan.job.loop.name} takes a client once a round, and cohort.sampler "
+            f"{plan.job.cohort.sampler.name!r} may draw it twice; use another, or replacement = false"
+        )
 
 
 def run(parts: Parts, shuffled: bool) -> None:
@@ -53,6 +68,8 @@ def run(parts: Parts, shuffled: bool) -> None:
         watch.mark("received")
         parts.engine.receive()
         drawn = parts.draw()
+        if drawn is None:
+            break
         tally = Tally(comm.size, len(drawn.clients), (), parts.columns if parts.due() else ())
         central = {}
         if scribe is not None:

@@ -19,9 +19,10 @@ from torch import Tensor
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Examples
-from fedmpi.job import Job, JobError
+from fedmpi.job import JobError
+from fedmpi.rounds.cyclic import once_each
 from fedmpi.rounds.parts import Parts, Watch
-from fedmpi.rounds.plan import Loop
+from fedmpi.rounds.plan import Loop, Plan
 from fedmpi.rounds.scribe import fill
 from fedmpi.rounds.tally import Tally
 from fedmpi.training.sequential import key
@@ -29,15 +30,17 @@ from fedmpi.training.sequential import key
 
 def loop(bootstrap: bool = False) -> Loop:
     """Clients' own models and their soft vote; `bootstrap`: each learns from a sample of its examples (bagging)."""
-    return Loop(partial(run, bootstrap=bootstrap), check)
+    return Loop(partial(run, bootstrap=bootstrap), check, votes=True)
 
 
-def check(job: Job) -> None:
+def check(plan: Plan) -> None:
     """Refuse what needs a sum or a server."""
+    job = plan.job
     if job.strategy.name != "local":
         raise JobError(f'loop: ensemble has each client train by itself, not {job.strategy.name}; use strategy "local"')
     if job.aggregation.stages:
         raise JobError("loop: ensemble sums nothing, so aggregation.stages have no place; leave them out")
+    once_each(plan)
 
 
 @dataclass
@@ -78,6 +81,8 @@ def run(parts: Parts, bootstrap: bool) -> None:
         watch.mark("received")
         parts.engine.receive()
         drawn = parts.draw()
+        if drawn is None:
+            break
         tally = Tally(comm.size, len(drawn.clients), (), parts.columns if parts.due() else ())
         central = {}
         if parts.due():

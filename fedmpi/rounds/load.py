@@ -21,7 +21,7 @@ from fedmpi.flow import Refused, Task
 from fedmpi.job import Job, JobError, choose, find, validate
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
-from fedmpi.records.memory import Memory
+from fedmpi.records.memory import SLOTS_FILE, Memory
 from fedmpi.rounds import predict as files
 from fedmpi.rounds.assemble import DTYPES, assemble, made_model, made_task
 from fedmpi.rounds.run import build
@@ -38,6 +38,7 @@ class Trained:
     facts: _Facts
     shards: Path
     own: _Own | None = None  # clients' models, where they have some and the run's shard set is there
+    client: str | None = None  # whose model it is; None: the common one
 
     @property
     def common(self) -> bool:
@@ -63,6 +64,8 @@ class _Own:
         plan = assemble(job, shards, try_out=False)
         parts = build(plan, Solo())
         if parts.memory is not None:
+            if not (run.clients / SLOTS_FILE).exists():
+                raise Refused(f"{run.clients}: is gone, and clients' own models with it")
             parts.memory = parts.engine.memory = Memory(
                 run.clients, parts.engine.remembers, parts.flat.dtype, writes=False
             )
@@ -132,7 +135,7 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         if which != "final":
             raise JobError(f"--checkpoint: {which} given, but clients' own models are there for the final one alone")
         model = own.model(own.index(client))
-    return Trained(job, model, task, facts, where, own)
+    return Trained(job, model, task, facts, where, own, client)
 
 
 def _own(job: Job, run: RunFolder, needed: bool) -> _Own | None:
@@ -182,6 +185,8 @@ def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, A
 
 def predictions(trained: Trained, source: Path, out: Path) -> int:
     """Write a prediction for each example of `source`; how many.  Refused for a file that does not fit the model."""
+    if trained.client is None and not trained.common:
+        raise JobError(f"--client: is missing; {trained.job.strategy.name} makes models of clients' own alone")
     files.check(out)
     x = files.examples(source, trained.facts.shape, trained.facts.features)
     columns = predict(trained.model, trained.task, x, trained.job.evaluation.batch, "cpu")

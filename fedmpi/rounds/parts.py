@@ -84,15 +84,21 @@ class Parts:
         """What this run's stages count."""
         return tuple(name for stage in self.path.stages for name in stage.counters)
 
-    def draw(self) -> Drawn:
-        """The cohort of the round under way, the same on every rank.  Collective where candidates are asked first."""
-        sampler, error = self.plan.sampler, None
+    def draw(self) -> Drawn | None:
+        """The cohort of the round under way, the same on every rank.  Collective where candidates are asked first.
+
+        None where nobody ever comes again: the run is over, with the model received.  Refused in the first round.
+        """
+        sampler, state = self.plan.sampler, self.state
         try:
-            drawn = sampler.draw(self.state.round)
-        except Refused as refused:  # a trace that nobody comes in again: every rank finds it
-            error = refused
-        if error is not None:
-            self.comm.settle(error)
+            drawn = sampler.draw(state.round)
+        except Refused as refused:  # every rank finds it
+            if state.round == 1:
+                self.comm.settle(refused)
+            if self.scribe is not None:
+                self.scribe.stopped = str(refused)
+            state.ended()
+            return None
         if not sampler.asks:
             return drawn
         losses = torch.zeros(len(drawn.clients), dtype=torch.float64)

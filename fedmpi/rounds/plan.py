@@ -29,7 +29,8 @@ class Loop:
     """What a round is: `run` takes a rank from the first broadcast to the last line; `check` refuses what cannot be."""
 
     run: Callable[[Parts], None]
-    check: Callable[[Job], None] = lambda job: None
+    check: Callable[[Plan], None] = lambda plan: None
+    votes: bool = False  # what is used is clients' models together
 
 
 @dataclass

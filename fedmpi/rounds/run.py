@@ -180,6 +180,11 @@ def _begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None) -> 
             other = made_model(job, plan.shards, plan.task, model)
             flat.values.copy_(FlatModel(other, plan.strategy.stays(other), plan.dtype, flat.device).values)
         state.planes[place].copy_(flat.values[flat.shared])
+        if place and torch.equal(state.planes[place], state.planes[0]):
+            raise JobError(
+                f"strategy: {plan.job.strategy.name} needs models that begin apart, and model.name "
+                f"{plan.job.model.name!r} begins alike for every seed"
+            )
 
 
 def _job(job: Where | Mapping[str, Any] | Job, model: Any, shards: Any) -> Job:
@@ -216,6 +221,8 @@ def _open(parts: Parts, folder: RunFolder | None, resume: bool, overwrite: bool)
         Memory.resume(folder.clients, parts.state.round - 1)
     else:
         shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch that left nothing to go on from
+        if parts.memory is not None:
+            Memory.start(folder.clients)
     folder.done.unlink(missing_ok=True)
     folder.write_job({**table, "run": _machine(parts)})
 

@@ -35,6 +35,7 @@ class Sampler(ABC):
 
     uniform: ClassVar[bool] = False  # the draw favours large clients already: an unbiased mean counts clients alike
     asks: ClassVar[bool] = False  # candidates' losses are needed before the cohort is known
+    repeats: bool = False  # a client may be drawn more than once in a round
 
     def __init__(self, seed: int, clients: int, size: int) -> None:
         self.seed, self.clients, self.size = seed, clients, size
@@ -69,23 +70,26 @@ class Uniform(Sampler):
 class Replacement(Sampler):
     """`size` draws, every client as likely in each, so a client may be drawn more than once."""
 
+    repeats = True
+
     def draw(self, round: int) -> Drawn:
         return _counted(self.random(round).integers(self.clients, size=self.size))
 
 
 class Poisson(Sampler):
-    """Every client independently with probability size / clients; nobody may come.
+    """Every client independently with probability `cohort.fraction`, or size / clients; nobody may come.
 
     What accounts of differential privacy assume: Abadi et al. 2016, "Deep Learning with Differential Privacy", and
     Mironov, Talwar, Zhang 2019, "Renyi Differential Privacy of the Sampled Gaussian Mechanism".
     """
 
-    def __init__(self, seed: int, clients: int, size: int) -> None:
+    def __init__(self, seed: int, clients: int, size: int, rate: float | None = None) -> None:
         super().__init__(seed, clients, size)
+        self.rate = size / clients if rate is None else rate  # cohort.fraction itself: no whole number of clients
         self.most = clients
 
     def draw(self, round: int) -> Drawn:
-        return _once(np.flatnonzero(self.random(round).random(self.clients) < self.size / self.clients))
+        return _once(np.flatnonzero(self.random(round).random(self.clients) < self.rate))
 
 
 class ByExamples(Sampler):
@@ -100,7 +104,7 @@ class ByExamples(Sampler):
 
     def __init__(self, seed: int, clients: int, size: int, sizes: NDArray[np.int64], replacement: bool = True) -> None:
         super().__init__(seed, clients, size)
-        self.replacement = replacement
+        self.replacement = self.repeats = replacement
         self.chances = _chances(sizes, 1 if replacement else size)
 
     def draw(self, round: int) -> Drawn:

@@ -13,11 +13,11 @@ class Stopper:
     """Looks at each finished line; its counters are checkpointed.
 
     A target, and what patience and the best checkpoint look at, is the central score where there are held-out examples
-    for one, else the clients' mean; where clients have models of their own, the clients' mean of those.
+    for one, else the clients' mean; where clients have models of their `own`, the clients' mean of those.
     """
 
-    def __init__(self, stop: Stop, scores: Sequence[str], higher: Callable[[str], bool]) -> None:
-        self.stop, self.higher = stop, higher
+    def __init__(self, stop: Stop, scores: Sequence[str], higher: Callable[[str], bool], own: bool = False) -> None:
+        self.stop, self.higher, self.own = stop, higher, own
         for name, target in stop.targets.items():
             if name not in scores:
                 fields = ", ".join([*Stop.model_fields, *scores])
@@ -56,10 +56,10 @@ class Stopper:
 
     def _scores(self, line: Mapping[str, Any]) -> dict[str, float | None]:
         evaluation = line.get("evaluation", {})
-        if evaluation.get("test") and not evaluation.get("personal"):
+        own = evaluation.get("personal", {}) if self.own else {}
+        if evaluation.get("test") and not own:
             return dict(evaluation["test"])
-        spreads = evaluation.get("personal") or evaluation.get("clients", {})
-        return {name: spread["mean"] for name, spread in spreads.items()}
+        return {name: spread["mean"] for name, spread in (own or evaluation.get("clients", {})).items()}
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "best_round": self.best_round, "since": self.since}

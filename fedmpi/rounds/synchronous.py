@@ -40,7 +40,10 @@ def run(parts: Parts) -> None:
         parts.engine.receive()
         first = state.crossing == 0
         if first:
-            drawn = parts.draw()
+            found = parts.draw()
+            if found is None:
+                break
+            drawn = found
         passage = Passage(state.round, drawn.clients, parts.layout, state.crossing)
         tally = Tally(comm.size, len(drawn.clients), parts.counters, parts.columns if first and parts.due() else ())
         parts.path.begin()
@@ -103,10 +106,10 @@ def _serve(parts: Parts, passage: Passage, drawn: Drawn, tally: Tally) -> tuple[
         if tally.scores:
             tally.score(place, parts.score(index))
         begun = time.perf_counter()
-        learned = parts.engine.learn(index)
-        reason = 0
+        times, reason = int(drawn.times[place]), 0
+        learned = parts.engine.learn(index, times)
         try:
-            parts.path.add(learned.wire, passage.of(index, learned.examples, int(drawn.times[place])))
+            parts.path.add(learned.wire, passage.of(index, learned.examples, times))
         except Unfit as unfit:
             reason = unfit.reason
         tally.client(place, learned.examples, learned.steps, learned.loss, reason)

@@ -25,8 +25,8 @@ class FedDecorr(Strategy):
         self.representation = Representation()
 
     def learn(self, client: Client, learner: Learner) -> None:
-        self.representation.watch(learner.model)
-        learner.train(client)
+        with self.representation.watch(learner.model):
+            learner.train(client)
 
     def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:
         loss = task.loss(model(inputs), y)

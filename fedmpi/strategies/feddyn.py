@@ -40,7 +40,7 @@ class FedDyn(Strategy):
 
     def result(self, client: Client) -> Mapping[str, float]:
         torch.sub(client.values, client.received, out=client.planes[0])
-        client.memory["gradient"].sub_(client.planes[0, client.trained], alpha=self.alpha)
+        client.memory["gradient"].sub_(client.planes[0, client.trained], alpha=self.alpha * client.times)  # as h counts
         return {}
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:

@@ -21,6 +21,9 @@ class FedSGD(Strategy):
     def check(self, job: Job) -> None:
         one_gradient(job)
 
+    def settle(self, job: Job) -> Job:
+        return whole_client(job)
+
     def learn(self, client: Client, learner: Learner) -> None:
         client.steps = 1
 
@@ -29,6 +32,12 @@ class FedSGD(Strategy):
         if client.examples:
             torch.mul(client.gradient(), -client.lr, out=client.planes[0, client.trained])
         return {}
+
+
+def whole_client(job: Job) -> Job:
+    """The job with one step over all of a client's examples."""
+    local = job.local.model_copy(update={"batch": 0, "epochs": 1, "steps": None})
+    return job.model_copy(update={"local": local})
 
 
 def one_gradient(job: Job) -> None:

@@ -2,8 +2,8 @@
 
 Zhou, Li 2021, "Communication-Efficient ADMM-based Federated Learning", in the form that Ryu and Kim 2022,
 "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates", compare with.  The primal
-variable goes on from where the client left it.  The server's mean is of z_i + lambda_i / rho, so that one plane, its
-change, carries both.
+variable goes on from where the client left it; a rho that is small for many local steps lets the dual run away.  The
+server's mean is of z_i + lambda_i / rho, so that one plane, its change, carries both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
-from fedmpi.strategies.iiadmm import contribute
+from fedmpi.strategies.iiadmm import contribute, whole_changes
 from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, mean_loss, own_steps, plain_server
 
 
@@ -24,13 +24,14 @@ class ICEADMM(Strategy):
     up = ("none",)
     memory: Mapping[str, str] = {"primal": "model", "dual": "trained", "sent": "model"}
 
-    def __init__(self, server: Server, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
+    def __init__(self, server: Server, rho: Positive = 5.0, zeta: NonNegative = 5.0) -> None:
         super().__init__(server)
         self.rho, self.zeta = rho, zeta
 
     def check(self, job: Job) -> None:
         plain_server(job)
         own_steps(job)
+        whole_changes(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.values.copy_(client.memory["primal"])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
-from fedmpi.job import Job
+from fedmpi.job import Job, JobError
 from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, mean_loss, own_steps, plain_server
 
 
@@ -30,6 +30,7 @@ class IIADMM(Strategy):
     def check(self, job: Job) -> None:
         plain_server(job)
         own_steps(job)
+        whole_changes(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]
@@ -47,6 +48,12 @@ class IIADMM(Strategy):
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
         state.planes[0].add_(mean[0], alpha=1 / self.everyone["uniform"])
+
+
+def whole_changes(job: Job) -> None:
+    """Refuse to clip what is sent: the server's sum of changes would no longer be what clients believe it is."""
+    if any(stage.name == "clip" for stage in job.aggregation.stages):
+        raise JobError(f"aggregation.stages: clip given, but {job.strategy.name} sends changes that must arrive whole")
 
 
 def contribute(client: Client, share: float) -> Mapping[str, float]:

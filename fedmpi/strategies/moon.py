@@ -29,9 +29,9 @@ class MOON(Strategy):
         self.representation = Representation()
 
     def learn(self, client: Client, learner: Learner) -> None:
-        self.representation.watch(learner.model)
         self.others = [learner.named(client.received), learner.named(client.memory["previous"])]
-        learner.train(client)
+        with self.representation.watch(learner.model):
+            learner.train(client)
         client.memory["previous"].copy_(client.values)
 
     def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Job
-from fedmpi.strategies.fedsgd import one_gradient
+from fedmpi.strategies.fedsgd import one_gradient, whole_client
 from fedmpi.strategies.strategy import Strategy
 
 
@@ -21,6 +21,9 @@ class NormalisedSGD(Strategy):
 
     def check(self, job: Job) -> None:
         one_gradient(job)
+
+    def settle(self, job: Job) -> Job:
+        return whole_client(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.steps = 1

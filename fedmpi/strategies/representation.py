@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 def last(model: nn.Module) -> str:
@@ -18,14 +19,11 @@ class Representation:
     """Keeps what last went into a model's last layer, `(N, ...)`, flattened to `(N, d)`."""
 
     def __init__(self) -> None:
-        self.model: nn.Module | None = None
         self.seen: Tensor | None = None
 
-    def watch(self, model: nn.Module) -> None:
-        """Look at this model from now on; said again of the same model, nothing changes."""
-        if self.model is not model:
-            self.model = model
-            model.get_submodule(last(model)).register_forward_pre_hook(self._see)
+    def watch(self, model: nn.Module) -> RemovableHandle:
+        """Look at this model, as long as the handle is held in a `with`."""
+        return model.get_submodule(last(model)).register_forward_pre_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.seen = inputs[0]

@@ -56,6 +56,7 @@ class Scaffold(Strategy):
             torch.mul(client.planes[0, trained], -1 / (client.reach * client.lr), out=change[trained])
             change[trained].sub_(client.down[1, trained])
         control.add_(change[trained])
+        change.div_(client.times)  # it changes once, however often it was drawn
         return {}
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:

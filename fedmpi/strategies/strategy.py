@@ -89,6 +89,10 @@ class Strategy:
     def check(self, job: Job) -> None:
         """Raise JobError where the rest of the job cannot go with this strategy."""
 
+    def settle(self, job: Job) -> Job:
+        """The job with what this strategy leaves no choice of filled in, so that the run's copy says all."""
+        return job
+
     def stays(self, model: nn.Module) -> Callable[[str], bool]:
         """Which of a model's tensors, by name, stay with each client."""
         return lambda name: False

@@ -151,9 +151,13 @@ class Sequential:
             fresh=found is None,
         )
 
-    def learn(self, index: int) -> Learned:
-        """Train client `index` from the model that `begin` laid out; the wire returned is valid until the next call."""
+    def learn(self, index: int, times: int = 1) -> Learned:
+        """Train client `index` from the model that `begin` laid out; the wire returned is valid until the next call.
+
+        It trains once, however many `times` it was drawn.
+        """
         client, flat = self.client(index), self.flat
+        client.times = times
         flat.model.train()
         if client.crossing + 1 < self.strategy.passes:
             client.planes.zero_()
@@ -165,7 +169,7 @@ class Sequential:
             with torch.no_grad():
                 sums = self.strategy.result(client)
             client.loss = self.seen if np.isnan(client.loss) else client.loss
-            if self.memory is not None and self.places:
+            if self.memory is not None and self.places and client.examples:
                 if self.private:
                     self.kept[self.places["private"]].copy_(flat.values[: self.private])
                 self.memory.save(index, client.round, self.kept)
@@ -177,6 +181,8 @@ class Sequential:
     def personal(self, index: int) -> None:
         """Client `index`'s own model in place of the one that `begin` laid out; nothing is kept of it."""
         client = self.client(index)
+        made = max(1, client.round - 1)  # what is scored is the model that this round made
+        client.lr = self.local.lr * self.schedule(made, self.rounds)
         self.flat.model.train()
         self.strategy.personal(client, self)
 
@@ -225,6 +231,8 @@ class Sequential:
 
     def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
         """The client's batches of the round from their beginning: whoever asks again sees the same ones."""
+        if not client.examples:
+            return iter(())
         self.generator.manual_seed(self.key)
         self._seed(self.chance)
         wanted = self.steps(client) if steps is None else steps
