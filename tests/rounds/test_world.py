@@ -83,3 +83,32 @@ def test_resume_on_this_number_of_ranks(
     run = fedmpi.train(job, world, out=out, resume=True)
     assert torch.equal(weights(run), weights(fedmpi.train(job)))
     assert (Path(out) / "DONE").exists() or world.rank
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "memory": {"strategy": "scaffold"},
+    "two passes": {"strategy": "mime", "server": {}},
+    "own models": {"strategy": "ditto"},
+    "private heads": {"strategy": "fedper"},
+    "clusters": {"strategy": "ifca", "server": {}},
+    "scalars in the header": {"strategy": "agnostic"},
+    "candidates": {"cohort": {"size": 4, "sampler": "power-of-choice"}},
+    "nobody, at times": {"cohort": {"fraction": 0.05, "sampler": "poisson"}},
+    "a ring": {"loop": "cyclic", "aggregation": {}, "server": {}},
+    "an ensemble": {"loop": "ensemble", "strategy": "local", "aggregation": {}},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kept", [False, True])
+def test_every_kind_of_round_gives_the_bits_of_one_process(
+    world: Any, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, case: str, kept: bool
+) -> None:
+    """With a run folder any rank serves any client next, without one each stays where it is."""
+    out = world.bcast(tmp_path_factory.mktemp("kept") / "run" if kept and world.rank == 0 else None)
+    job |= {"threads": 1} | CASES[case]
+    run = fedmpi.train(job, world, out=out)
+    alone = fedmpi.train(job)
+    assert torch.equal(weights(run), weights(alone))
+    if world.rank == 0:
+        assert [line["evaluation"] for line in run.lines] == [line["evaluation"] for line in alone.lines]
