@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import fedmpi
 from fedmpi.job import JobError
@@ -124,61 +124,6 @@ def test_one_client_and_one_full_batch_epoch_is_plain_gradient_descent(job: dict
         optimizer.step()
     expected = torch.cat([parameter.detach().flatten() for parameter in theirs.parameters()])
     torch.testing.assert_close(weights(run), expected, atol=1e-6, rtol=1e-5)
-
-
-class Killed(BaseException):
-    """As a SIGKILL would: nothing that catches errors sees it."""
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("after", [1, 3, 4])
-def test_resume_equals_never_stopping(job: dict[str, Any], tmp_path: Path, after: int, optimizer: str) -> None:
-    """Killed after any line and resumed, also on another number of ranks, a run ends in the same bits and lines."""
-    job |= FIXED | {"server": {"optimizer": optimizer, "lr": 0.1}}
-    whole = fedmpi.train(job, out=tmp_path / "whole")
-
-    def kill(line: dict[str, Any]) -> None:
-        if line["round"] == after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fedmpi.train(job, out=tmp_path / "cut", on_round=kill)
-    resumed = on(3, job, out=tmp_path / "cut", resume=True)[0]
-    assert torch.equal(weights(resumed), weights(whole))
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    lines = [json.loads(line) for line in (tmp_path / "cut" / "journal.jsonl").read_text().splitlines()]
-    assert without_times(lines) == without_times(whole.lines)
-    assert (tmp_path / "cut" / "DONE").exists()
-
-
-def test_a_finished_run_goes_on_with_more_rounds(job: dict[str, Any], tmp_path: Path) -> None:
-    job |= FIXED
-    long = fedmpi.train(job | {"rounds": 8})
-    fedmpi.train(job, out=tmp_path / "run")
-    more = fedmpi.train(job | {"rounds": 8}, out=tmp_path / "run", resume=True)
-    assert torch.equal(weights(more), weights(long))
-    assert without_times(more.lines) == without_times(long.lines)
-
-
-@pytest.mark.parametrize(
-    ("field", "change"),
-    [
-        ("seed", {"seed": 4}),
-        ("model.hidden", {"model": {"name": "mlp", "hidden": [9]}}),
-        ("local.lr", {"local": {"lr": 0.2, "batch": 4, "epochs": 2}}),
-        ("strategy.name", {"strategy": "fedsgd", "local": {"lr": 0.1}}),
-    ],
-)
-def test_resume_refuses_another_job_by_its_field(
-    job: dict[str, Any], tmp_path: Path, field: str, change: dict[str, Any]
-) -> None:
-    fedmpi.train(job, out=tmp_path / "run")
-    before = (tmp_path / "run" / "job.toml").read_bytes()
-    with pytest.raises(JobError, match=field):
-        fedmpi.train(job | change, out=tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "job.toml").read_bytes() == before
 
 
 def test_a_folder_that_holds_a_run_is_refused_unless_told(job: dict[str, Any], tmp_path: Path) -> None:
@@ -326,13 +271,6 @@ def test_a_pretrained_start_keeps_every_digit_of_its_dtype(job: dict[str, Any], 
     start = {"name": "logistic", "dtype": "float64", "init": str(tmp_path / "init.safetensors")}
     run = fedmpi.train(job | {"model": start, "rounds": 1, "local": {"lr": 1e-300}})
     assert torch.equal(next(iter(run.model.parameters())), exact.weight)
-
-
-def test_resume_to_more_rounds_is_refused_where_the_schedule_counts_them(job: dict[str, Any], tmp_path: Path) -> None:
-    job["local"] |= {"schedule": "cosine"}
-    fedmpi.train(job, out=tmp_path / "run")
-    with pytest.raises(JobError, match="rounds"):
-        fedmpi.train(job | {"rounds": 8}, out=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(
