@@ -111,12 +111,12 @@ class Progress:
         )
         for name, value in self.scores.get("test", {}).items():
             if value is not None:
-                print(f"  test {name:<12} {value:.4f}")
+                print(f"  {f'test {name}':<18} {value:.4f}")
         for kind, whose in CLIENTS.items():
             for name, spread in self.scores.get(kind, {}).items():
                 if spread.get("mean") is not None:
                     told = f"mean {spread['mean']:.4f}, worst tenth {spread['worst_tenth']:.4f}"
-                    print(f"  {whose} {name:<{16 - len(whose)}} {told}")
+                    print(f"  {f'{whose} {name}':<18} {told}")
         print(f"  model in {folder / 'model.safetensors'}")
         if baseline is None:
             print(f"  next: fedmpi report {folder}")
