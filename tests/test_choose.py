@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
+from fedmpi import job
 from fedmpi.aggregation import STAGES
 from fedmpi.data import PARTITIONS
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Refused
-from fedmpi.job import Component, JobError, choose, find, options
+from fedmpi.job import Component, JobError, choose, find, nearest, options
 from fedmpi.models import MODELS
 from fedmpi.optim import OPTIMIZERS
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from fedmpi.training import SCHEDULES
-from tests.test_job import INTERNALS
+from tests.test_job import INTERNALS, lawful
 
 REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
     "aggregation.stages": STAGES,
@@ -238,3 +241,39 @@ def test_an_error_in_the_user_s_code_keeps_its_traceback(own: Path, name: str, e
 def test_what_has_no_signature_is_called_or_refused_but_no_traceback_of_ours(name: str) -> None:
     with contextlib.suppress(JobError):
         choose({}, Component(name=name), "model")
+
+
+# The nearest right word.
+
+WORDS = sorted(
+    {name for registry in REGISTRIES.values() for name in registry} | {*job.Local.model_fields, *job.Job.model_fields}
+)
+letters = st.sampled_from("abcdefghijklmnopqrstuvwxyz")
+
+
+@lawful
+@given(name=st.sampled_from([known for known in WORDS if len(known) > 3]), place=st.integers(0, 30), letter=letters)
+def test_a_name_with_a_letter_more_less_or_other_is_told_the_right_one(name: str, place: int, letter: str) -> None:
+    at = place % len(name)
+    for typo in (name[:at] + letter + name[at:], name[:at] + name[at + 1 :], name[:at] + letter + name[at + 1 :]):
+        told = nearest(typo, WORDS)
+        assert told.startswith("; did you mean '")
+        right = told.split("'")[1]
+        assert right == name or (right in WORDS and abs(len(right) - len(typo)) <= 2)  # iiadmm and iceadmm are near
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("FedAvg", "fedavg"), ("fed_avg", "fedavg"), ("round robin", "round-robin"), ("learning_rate", "lr"),
+        ("batch_size", "batch"), ("eval", "evaluation"), ("sdg", "sgd"), ("scafold", "scaffold"),
+    ],
+)  # fmt: skip
+def test_a_name_as_people_write_it_is_told_the_right_one(name: str, right: str) -> None:
+    assert nearest(name, WORDS) == f"; did you mean {right!r}?"
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "0", "q", "\0", "x" * 10**6, 3, [0]])
+def test_what_is_like_nothing_gets_no_advice(name: Any) -> None:
+    assert nearest(name, WORDS) == ""
+    assert nearest(name, []) == ""

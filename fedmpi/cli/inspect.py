@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedmpi.job import options
+from fedmpi.job import nearest, options
 
 GIVEN = {  # what a room fills in, which a job cannot say
     "strategies": ("server",),
@@ -74,7 +74,9 @@ def list_(
     listed = components()
     if room is not None:
         if room not in listed:
-            raise typer.BadParameter(f"{room!r} given; there are {', '.join(listed)}", param_hint="ROOM")
+            raise typer.BadParameter(
+                f"{room!r} given; there are {', '.join(listed)}{nearest(room, listed)}", param_hint="ROOM"
+            )
         listed = {room: listed[room]}
     if as_json:
         typer.echo(json.dumps(listed, indent=2, default=lambda value: None if value is ... else str(value)))

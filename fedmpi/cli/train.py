@@ -44,7 +44,10 @@ def train(
 ) -> int:
     """Train a model over MPI: starts mpirun itself unless it was started by it."""
     if baseline is not None and baseline not in BASELINES:
-        raise typer.BadParameter(f"{baseline!r} given; there are {', '.join(BASELINES)}", param_hint="--baseline")
+        from fedmpi.job import nearest
+
+        told = f"{baseline!r} given; there are {', '.join(BASELINES)}{nearest(baseline, BASELINES)}"
+        raise typer.BadParameter(told, param_hint="--baseline")
     if dry_run:
         from fedmpi.cli.dry_run import show
 

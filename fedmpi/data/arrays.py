@@ -12,7 +12,7 @@ from fedmpi.data.columns import TASKS, Array, finite
 from fedmpi.data.dealt import Dealt, Rows, offsets, split
 from fedmpi.data.shards import ShardSet
 from fedmpi.flow import Where
-from fedmpi.job import JobError
+from fedmpi.job import JobError, nearest
 
 
 class Chained:
@@ -131,7 +131,9 @@ def _task(task: str | None, y: Array) -> str:
             raise JobError(f"task: is missing; integer y of shape {y.shape[1:]} per example could be several")
         return "regression" if y.dtype.kind == "f" else "classification"
     if task not in TASKS and ":" not in task:
-        raise JobError(f"task: {task!r} given; there are {', '.join(TASKS)}, or package.module:Task")
+        raise JobError(
+            f"task: {task!r} given; there are {', '.join(TASKS)}, or package.module:Task{nearest(task, TASKS)}"
+        )
     if task in TASKS and task != "regression" and y.dtype.kind not in "biu":
         raise JobError(f"task: {task} given; it needs integer y, and this is {y.dtype}")
     return task

@@ -15,7 +15,7 @@ from fedmpi.data.importers import IMPORTERS
 from fedmpi.data.partitions import PARTITIONS
 from fedmpi.data.shards import ShardSet
 from fedmpi.flow import Where
-from fedmpi.job import Component, JobError, choose, find, options
+from fedmpi.job import Component, JobError, choose, find, nearest, options
 
 IMPORTER_GIVEN = ("rng",)  # what `make` fills in: all other arguments are options
 PARTITION_GIVEN = ("y", "clients", "rng", "groups")
@@ -116,6 +116,7 @@ def deal_options(source: str, partition: str, given: Mapping[str, Any]) -> tuple
     for name in given:
         if not any(name in allowed for _, allowed in known):
             told = "; ".join(f"{owner} has {', '.join(allowed) or 'none'}" for owner, allowed in known)
-            raise JobError(f"{name}: is not an option here; {told}")
+            likely = nearest(name, [option for _, allowed in known for option in allowed])
+            raise JobError(f"{name}: is not an option here; {told}{likely}")
     for_source, for_partition = ({name: given[name] for name in given if name in allowed} for _, allowed in known)
     return for_source, for_partition

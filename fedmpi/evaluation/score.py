@@ -14,7 +14,7 @@ from fedmpi.evaluation.central import central
 from fedmpi.evaluation.forward import frozen, outputs
 from fedmpi.evaluation.metrics import client_scores, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import JobError
+from fedmpi.job import JobError, nearest
 
 
 class Scorer:
@@ -28,8 +28,10 @@ class Scorer:
         wanted = list(task.metrics)[:1] if metrics is None else metrics
         for name in wanted:
             if name != "loss" and name not in task.metrics:
-                allowed = ", ".join(["loss", *task.metrics])
-                raise JobError(f"evaluation.metrics: {name!r} given; the task has {allowed}")
+                known = ["loss", *task.metrics]
+                raise JobError(
+                    f"evaluation.metrics: {name!r} given; the task has {', '.join(known)}{nearest(name, known)}"
+                )
         self.task, self.batch, self.device = task, batch, device
         self.metrics = tuple(name for name in dict.fromkeys(wanted) if name != "loss")
         self.names = ("loss", *self.metrics)

@@ -17,7 +17,7 @@ from fedmpi.aggregation import pipeline
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import TASKS, Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import Component, Job, JobError, choose
+from fedmpi.job import Component, Job, JobError, choose, nearest
 from fedmpi.models import MODELS
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.plan import Loop, Plan
@@ -197,7 +197,7 @@ def _dtype(job: Job) -> tuple[Component, torch.dtype]:
     given = options.pop("dtype", "float32")
     options.pop("init", None)
     if given not in DTYPES:
-        raise JobError(f"model.dtype: {given!r} given; there are {', '.join(DTYPES)}")
+        raise JobError(f"model.dtype: {given!r} given; there are {', '.join(DTYPES)}{nearest(given, DTYPES)}")
     return Component(name=job.model.name, **options), DTYPES[given]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fedmpi.flow import entropy
-from fedmpi.job import JobError
+from fedmpi.job import JobError, nearest
 from fedmpi.rounds.parts import Parts, Watch
 from fedmpi.rounds.plan import Loop, Plan
 from fedmpi.rounds.samplers import Drawn
@@ -35,7 +35,10 @@ def check(plan: Plan) -> None:
     job, strategy = plan.job, plan.strategy
     plain = strategy.passes == strategy.down == len(strategy.up) == 1 and not (strategy.memory or strategy.sums)
     if not plain or (job.strategy.name in STRATEGIES and job.strategy.name not in FITS):
-        raise JobError(f"loop: cyclic takes a local rule alone, not {job.strategy.name}; there are {', '.join(FITS)}")
+        raise JobError(
+            f"loop: cyclic takes a local rule alone, not {job.strategy.name}; there are {', '.join(FITS)}"
+            f"{nearest(job.strategy.name, FITS)}"
+        )
     if job.aggregation.stages:
         raise JobError("loop: cyclic hands the model on as it is, so aggregation.stages have no place; leave them out")
     server = job.server

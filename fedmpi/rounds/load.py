@@ -18,7 +18,7 @@ from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
-from fedmpi.job import Job, JobError, choose, find, validate
+from fedmpi.job import Job, JobError, choose, find, nearest, validate
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory
@@ -125,7 +125,7 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         flat = FlatModel(model, strategy.stays(model), DTYPES[job.model.options.get("dtype", "float32")])
         flat.values[flat.shared].copy_(kept["planes"][0])
     elif which != "final":
-        raise JobError(f"--checkpoint: {which!r} given; there are final and best")
+        raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")
     own, where = None, shards or Path(job.data.shards)
     if client is not None or (which == "final" and shards is None):
         own = _own(job, run, client is not None)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedmpi.job import JobError, Stop
+from fedmpi.job import JobError, Stop, nearest
 
 
 class Stopper:
@@ -20,12 +20,17 @@ class Stopper:
         self.stop, self.higher, self.own = stop, higher, own
         for name, target in stop.targets.items():
             if name not in scores:
-                fields = ", ".join([*Stop.model_fields, *scores])
-                raise JobError(f"stop.{name}: is not a field, nor scored in evaluation.metrics; there are {fields}")
+                fields = [*Stop.model_fields, *scores]
+                raise JobError(
+                    f"stop.{name}: is not a field, nor scored in evaluation.metrics; there are {', '.join(fields)}"
+                    f"{nearest(name, fields)}"
+                )
             if isinstance(target, bool) or not isinstance(target, (int, float)) or not math.isfinite(target):
                 raise JobError(f"stop.{name}: {target!r} given; should be a number")
         if stop.metric is not None and stop.metric not in scores:
-            raise JobError(f"stop.metric: {stop.metric!r} given; scored are {', '.join(scores)}")
+            raise JobError(
+                f"stop.metric: {stop.metric!r} given; scored are {', '.join(scores)}{nearest(stop.metric, scores)}"
+            )
         self.metric = stop.metric or (scores[1] if len(scores) > 1 else scores[0])
         self.best: float | None = None
         self.best_round = 0
