@@ -77,6 +77,15 @@ def _blocks(column: Rowed, rows: Rows, dtype: np.dtype[Any]) -> Iterator[Array]:
         yield np.ascontiguousarray(column[rows[start : start + step]], dtype=dtype)
 
 
+def label_range(parts: Sequence[tuple[Rowed, Rows]], dtype: np.dtype[Any]) -> tuple[int, int] | None:
+    """The lowest and the highest of the integers that are stored for `parts`, (column, rows) each; None without any."""
+    if dtype.kind not in "iu":
+        return None
+    blocks = (block for column, rows in parts for block in _blocks(column, rows, dtype) if block.size)
+    ranges = [(int(block.min()), int(block.max())) for block in blocks]
+    return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
+
 def _sum(checksums: list[int], own: Rows, at: int, block: Array) -> None:
     """Carry each range's checksum on over its part of a block that begins at row `at`."""
     first = max(int(np.searchsorted(own, at, side="right")) - 1, 0)

@@ -35,7 +35,8 @@ class Entry(Frame):
 class Manifest(Frame):
     """`shape` and `dtype` are those of one stored example, `central` the rows of the test file that it is scored on.
 
-    `features` names the columns of x in their order, where they have names.
+    `features` names the columns of x in their order, where they have names.  `labels` are the lowest and the highest
+    integer target of all examples, those of a test split too; None for other targets, and in manifests of before.
     """
 
     format: Literal["fedmpi-shards"] = "fedmpi-shards"
@@ -55,12 +56,15 @@ class Manifest(Frame):
     train: tuple[Entry, ...]
     test: Entry
     features: tuple[str, ...] = ()
+    labels: tuple[int, int] | None = None
     created: dict[str, Any] = {}
 
     @property
     def digest(self) -> str:
         """Hex digest of the data that this describes: not of sizes on disk, nor of how it was made."""
-        told = self.model_dump(mode="json", exclude={"created"} if self.features else {"created", "features"})
+        told = self.model_dump(
+            mode="json", exclude={"created", "labels"} | ({"features"} if not self.features else set())
+        )
         for entry in [*told["train"], told["test"]]:
             del entry["bytes"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

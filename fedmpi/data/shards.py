@@ -19,6 +19,7 @@ from fedmpi.data.manifest import Manifest
 from fedmpi.flow import Clients, Where
 
 HISTOGRAMS = 5  # clients whose labels the summary counts
+BLOCK = 2**20  # targets read at once
 NEAR = 10_000  # ids that a wrong one is compared with
 
 
@@ -48,6 +49,7 @@ class ShardSet:
         self._train: list[ShardFile | None] = [None] * len(manifest.train)
         self._heldout: ShardFile | None = None
         self._central: tuple[Tensor, Tensor] | None = None
+        self._labels = manifest.labels
         self._verified: dict[str, NDArray[np.bool_]] = {}  # a byte a client, made when the first one is served
 
     @classmethod
@@ -96,6 +98,23 @@ class ShardSet:
                 )
             self._central = torch.from_numpy(x), torch.from_numpy(y)
         return self._central
+
+    def labels(self) -> tuple[int, int] | None:
+        """The lowest and the highest label of all examples, held-out and test ones too; None where targets are numbers.
+
+        The manifest knows it; for a set of before it did, every target is read, once.
+        """
+        if self._labels is None and np.dtype(self.manifest.target_dtype).kind in "iu":
+            files = [*(self._file(place) for place in range(len(self._train))), self._test_file()]
+            ranges = [
+                (int(block.min()), int(block.max()))
+                for file in files
+                for block in (file.y[start : start + BLOCK] for start in range(0, len(file.y), BLOCK))
+                if block.size
+            ]
+            if ranges:
+                self._labels = min(low for low, _ in ranges), max(high for _, high in ranges)
+        return self._labels
 
     def id(self, client: int) -> str:
         """The id of a client."""

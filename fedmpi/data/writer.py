@@ -18,7 +18,7 @@ import numpy as np
 from fedmpi.data.columns import Pair
 from fedmpi.data.dealt import Dealt, cuts
 from fedmpi.data.errors import ShardError
-from fedmpi.data.file_writer import Rowed, fixed, stored, stored_target, sync, write_file
+from fedmpi.data.file_writer import Rowed, fixed, label_range, stored, stored_target, sync, write_file
 from fedmpi.data.manifest import MANIFEST, SCHEMA, Manifest
 from fedmpi.data.shards import ShardSet
 from fedmpi.flow import Where
@@ -134,6 +134,9 @@ def _write_all(
         parts.append((*test, np.arange(len(test[0]))))
         central = (total, total + len(test[0]))
     told["central"] = central
+    every = [(source.y, train.rows), (source.y, heldout.rows)]
+    if test is not None:
+        every.append((test[1], np.arange(len(test[1]))))
     tested = write_file(folder / "test.h5", names, heldout.offsets, parts, (x_type, y_type), told)
     return Manifest(
         task=task,
@@ -150,6 +153,7 @@ def _write_all(
         central=central,
         train=tuple(entries),
         test=tested,
+        labels=label_range(every, y_type),
         created=dict(created),
     )
 

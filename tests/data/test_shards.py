@@ -272,6 +272,39 @@ def test_the_summary_counts(folder: Path) -> None:
     assert summary["bytes"] == sum(path.stat().st_size for path in folder.glob("*.h5"))
 
 
+@LAWS
+@given(
+    sizes=st.lists(st.integers(0, 6), min_size=1, max_size=6),
+    files=st.integers(1, 3),
+    own=st.integers(0, 3),
+    known=st.booleans(),
+)
+def test_the_range_of_labels_is_that_of_all_targets(sizes: list[int], files: int, own: int, known: bool) -> None:
+    """Of held-out examples and a test split too; read from the files where the manifest does not know it."""
+    split = None if not own else (np.zeros((own, 3), np.uint8), np.arange(own) % 4)
+    with shard_sets.scratch() as folder:
+        shards = write_shards(
+            folder,
+            shard_sets.clients(sizes),
+            test=split,
+            holdout=0.3,
+            files=min(files, len(sizes)),
+            classes=["a", "b", "c", "d"],
+        )
+        if not known:
+            shard_sets.change(folder, labels=None)
+            shards = ShardSet.open(folder)
+        served = [shards.train(client)[1] for client in range(len(sizes))]
+        served += [shards.heldout(client)[1] for client in range(len(sizes))]
+        every = torch.cat([*served, shards.test()[1]])
+        assert shards.labels() == ((int(every.min()), int(every.max())) if len(every) else None)
+        assert shards.pooled().labels() == shards.labels()
+
+
+def test_numbers_have_no_range_of_labels(tmp_path: Path) -> None:
+    assert make("linear", tmp_path / "set", clients=2).labels() is None
+
+
 SERVE = """
 import sys, time
 import numpy as np
