@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from fedmpi import optim
@@ -17,32 +15,17 @@ from fedmpi.aggregation import pipeline
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import TASKS, Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import Component, Job, JobError, choose, nearest
+from fedmpi.job import Component, Job, JobError, choose
 from fedmpi.models import MODELS
 from fedmpi.rounds.loops import LOOPS
+from fedmpi.rounds.made import DTYPES, dtype_of, made_model, made_task
 from fedmpi.rounds.plan import Loop, Plan
 from fedmpi.rounds.samplers import SAMPLERS, Sampler
 from fedmpi.rounds.stop import Stopper
 from fedmpi.strategies import STRATEGIES, Server, Strategy
 from fedmpi.training import SCHEDULES
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-class Facts(Protocol):
-    """What a task and a model ask of the examples."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def target_shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def scale(self) -> float: ...
+__all__ = ["DTYPES", "assemble", "made_model", "made_task", "resolved_table"]
 
 
 def assemble(
@@ -61,7 +44,7 @@ def assemble(
     if shards.clients == 0 or shards.examples == 0:
         raise JobError(f"data.shards: {job.data.shards} holds no training examples")
     job = _resolved(job, shards)
-    dtype = _dtype(job)[1]
+    dtype = dtype_of(job)[1]
     if task is None and job.task is not None and job.task.name == "regression" and shards.classes:
         raise JobError(
             f"task: regression given, but {job.data.shards} holds {len(shards.classes)} classes, not numbers"
@@ -189,81 +172,6 @@ def _resolved(job: Job, shards: ShardSet) -> Job:
         # Its promise is the same bits on any number of ranks, and torch's own sums depend on the number of threads.
         changes["threads"] = 1
     return job.model_copy(update=changes)
-
-
-def _dtype(job: Job) -> tuple[Component, torch.dtype]:
-    """The model's component without the options that are the trainer's, and the dtype that it asks for."""
-    options = job.model.options
-    given = options.pop("dtype", "float32")
-    options.pop("init", None)
-    if given not in DTYPES:
-        raise JobError(f"model.dtype: {given!r} given; there are {', '.join(DTYPES)}{nearest(given, DTYPES)}")
-    return Component(name=job.model.name, **options), DTYPES[given]
-
-
-def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:
-    """The job's task for such examples; or the script's own."""
-    if task is not None and not isinstance(task, type):
-        return task
-    component = job.task if task is None else Component(name=task.__name__)
-    assert component is not None
-    made: Task = choose(
-        TASKS if task is None else {component.name: task},
-        component,
-        "task",
-        scale=facts.scale,
-        dtype=_dtype(job)[1],
-        classes=facts.classes,
-        target_shape=facts.target_shape,
-    )
-    return made
-
-
-def made_model(
-    job: Job, facts: Facts, task: Task, model: nn.Module | Callable[..., nn.Module] | None = None, init: bool = True
-) -> nn.Module:
-    """The job's model for such examples, from its seed or, with `init`, its pretrained file; or the script's own."""
-    component, dtype = _dtype(job)
-    if isinstance(model, nn.Module):
-        module = model
-    else:
-        registry = MODELS if model is None else {component.name: model}
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(job.seed)  # the same start on every rank: what is frozen never travels
-            module = choose(registry, component, "model", shape=facts.shape, outputs=task.outputs(facts.classes))
-    if not isinstance(module, nn.Module):
-        raise JobError(
-            f"model.name: {component.name!r} gave a {type(module).__name__}; it should return a torch.nn.Module"
-        )
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise JobError(f"model.name: {component.name!r} has no parameter that can be trained")
-    module = module.to(dtype)  # before the file is read: float32 would round what it holds
-    pretrained = job.model.options.get("init")
-    if init and pretrained is not None:
-        _load(module, pretrained)
-    return module
-
-
-def _load(module: nn.Module, init: Any) -> None:
-    """Start from a pretrained model's safetensors file, kept under its state_dict names."""
-    if not isinstance(init, str):
-        raise JobError(f"model.init: {init!r} given; should be the path of a safetensors file")
-    try:
-        tensors = load_file(init)
-    except (OSError, SafetensorError) as error:
-        raise JobError(f"model.init: {init}: cannot be read as safetensors: {error}") from None
-    own = module.state_dict()
-    wrong = [f"has no {name}" for name in own if name not in tensors]
-    wrong += [f"has {name}, which the model has not" for name in tensors if name not in own]
-    wrong += [
-        f"has {name} of shape {tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise JobError(f"model.init: {init} does not fit the model: it {'; '.join(wrong[:3])}{more}")
-    module.load_state_dict(tensors)
 
 
 def _try(plan: Plan) -> None:

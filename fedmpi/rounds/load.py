@@ -23,7 +23,8 @@ from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory
 from fedmpi.rounds import predict as files
-from fedmpi.rounds.assemble import DTYPES, assemble, made_model, made_task
+from fedmpi.rounds.assemble import assemble
+from fedmpi.rounds.made import DTYPES, made_model, made_task
 from fedmpi.rounds.run import build
 from fedmpi.strategies import STRATEGIES
 

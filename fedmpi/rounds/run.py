@@ -23,7 +23,8 @@ from fedmpi.job import Job, JobError, read
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
-from fedmpi.rounds.assemble import assemble, made_model, resolved_table
+from fedmpi.rounds.assemble import assemble, resolved_table
+from fedmpi.rounds.made import made_model
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.scribe import Line, Scribe
