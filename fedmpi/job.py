@@ -60,11 +60,17 @@ class Cohort(Frame):
 
 
 class Local(Frame):
-    """How a client learns: passes over its examples (`epochs`) or a number of steps; `batch` 0 takes all at once."""
+    """How a client learns: passes over its examples (`epochs`) or a number of steps; `batch` 0 takes all at once.
+
+    `remainder`: what is left of an epoch behind the last whole batch is a smaller batch ("keep"), is left out of that
+    epoch ("drop") or joins the batch before it ("merge").  A client with fewer examples than a batch has one batch, of
+    all that it holds, whatever this says.
+    """
 
     optimizer: Optimizer = Component(name="sgd")
     lr: PositiveFloat = 0.1
     batch: Annotated[int, Field(ge=0)] = 10
+    remainder: Literal["keep", "drop", "merge"] = "keep"
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     l1: NonNegativeFloat = 0.0

@@ -165,7 +165,7 @@ def test_a_cohort_is_a_number_or_everybody() -> None:
         (
             {"local": {"learning_rate": 0.1}},
             "local.learning_rate: is not a field; "
-            "there are optimizer, lr, batch, epochs, steps, l1, l2, clip, schedule; did you mean 'lr'?",
+            "there are optimizer, lr, batch, remainder, epochs, steps, l1, l2, clip, schedule; did you mean 'lr'?",
         ),
     ],
     ids=str,

@@ -24,6 +24,7 @@ from fedmpi.rounds.samplers import SAMPLERS, Sampler
 from fedmpi.rounds.stop import Stopper
 from fedmpi.strategies import STRATEGIES, Server, Strategy
 from fedmpi.training import SCHEDULES
+from fedmpi.training.batches import work
 
 __all__ = ["DTYPES", "assemble", "made_model", "made_task", "resolved_table"]
 
@@ -139,10 +140,6 @@ def _weighed(job: Job, weights: str) -> Job:
 
 def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
     sizes = shards.sizes(np.arange(shards.clients))
-    local = job.local
-    work = sizes * (local.epochs or 1)
-    if local.steps is not None:
-        work = local.steps * np.minimum(sizes, local.batch or shards.largest)
     sampler: Sampler = choose(
         SAMPLERS,
         job.cohort.sampler,
@@ -153,7 +150,7 @@ def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
         ids=lambda: [shards.id(client) for client in range(shards.clients)],
         size=cohort,
         rate=job.cohort.fraction or cohort / shards.clients,
-        work=work,
+        work=work(sizes, job.local),
     )
     return sampler
 
@@ -195,7 +192,12 @@ def _try(plan: Plan) -> None:
 
 def resolved_table(plan: Plan) -> dict[str, Any]:
     """The resolved job as the table that its file holds."""
-    return {name: _plain(value) for name, value in plan.job.model_dump(exclude_none=True).items() if value != {}}
+    return table_of(plan.job)
+
+
+def table_of(job: Job) -> dict[str, Any]:
+    """A job as the table that its file holds, with every field that has a value."""
+    return {name: _plain(value) for name, value in job.model_dump(exclude_none=True).items() if value != {}}
 
 
 def _plain(value: Any) -> Any:

@@ -80,7 +80,7 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
     everybody = shards.pooled()
     local, share = job.local, federated.cohort / shards.clients
     if local.steps is None:
-        work = max(1, int(steps(shards.examples, local.batch, local.epochs, None) * share + 0.5))
+        work = max(1, int(steps(shards.examples, local.batch, local.epochs, None, local.remainder) * share + 0.5))
     else:
         work = local.steps * federated.cohort
     local = local.model_copy(update={"epochs": None, "steps": work})

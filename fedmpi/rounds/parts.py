@@ -22,7 +22,7 @@ from fedmpi.rounds.samplers import Drawn
 from fedmpi.rounds.scribe import Scribe
 from fedmpi.rounds.tally import Tally
 from fedmpi.training import Sequential
-from fedmpi.training.batches import steps
+from fedmpi.training.batches import work
 
 BLOCK = 8192  # clients scored between two reductions at the close
 
@@ -119,13 +119,7 @@ class Parts:
             return [[] for _ in range(self.seats)]
         if self.memory is not None and not self.memory.travels:
             return [np.flatnonzero(clients % self.seats == seat).tolist() for seat in range(self.seats)]
-        sizes, local = self.plan.shards.sizes(clients), self.plan.job.local
-        if local.steps is not None:  # a step costs a batch, whatever the client holds
-            batch = np.minimum(sizes, local.batch or sizes.max())
-            costs = batch * steps(1, local.batch, local.epochs, local.steps)
-        else:
-            costs = sizes * (local.epochs or 1)
-        return deal(costs, self.seats)
+        return deal(work(self.plan.shards.sizes(clients), self.plan.job.local), self.seats)
 
     def rank(self, seat: int) -> int:
         """Which rank sits there."""

@@ -19,11 +19,11 @@ from fedmpi.comm import wrap
 from fedmpi.data import ShardSet
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Refused, State, Task, Where
-from fedmpi.job import Job, JobError, read
+from fedmpi.job import Job, JobError, read, validate
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
-from fedmpi.rounds.assemble import assemble, resolved_table
+from fedmpi.rounds.assemble import assemble, resolved_table, table_of
 from fedmpi.rounds.made import made_model
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.plan import Plan
@@ -241,7 +241,7 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any], plan: Plan) -> None:
     both = range(1, min(first, last) + 1)
     if any(pace(round, first) != pace(round, last) for pace in (plan.schedule, plan.pace) for round in both):
         may.remove("rounds")  # the learning rate of every round depends on how many there are
-    before, after = _leaves(old), _leaves(new)
+    before, after = _leaves(table_of(validate(old))), _leaves(new)  # fields younger than the run at their defaults
     changed = [
         name
         for name in sorted(before.keys() | after.keys())

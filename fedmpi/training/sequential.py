@@ -236,11 +236,14 @@ class Sequential:
         self.generator.manual_seed(self.key)
         self._seed(self.chance)
         wanted = self.steps(client) if steps is None else steps
-        return batches(self.x, self.y, self.task, self.local.batch, wanted, self.generator, self.flat.device)
+        return batches(
+            self.x, self.y, self.task, self.local.batch, wanted, self.generator, self.flat.device, self.local.remainder
+        )
 
     def steps(self, client: Client) -> int:
         """Steps that the job lets a client take."""
-        return steps(client.examples, self.local.batch, self.local.epochs, self.local.steps)
+        local = self.local
+        return steps(client.examples, local.batch, local.epochs, local.steps, local.remainder)
 
     def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
         """A batch's loss at `values`; its gradient, with the penalties, in `grads`; `again`, as it was before."""

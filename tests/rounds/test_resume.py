@@ -75,3 +75,20 @@ def test_resume_to_more_rounds_is_refused_where_the_schedule_counts_them(job: di
     fedmpi.train(job, out=tmp_path / "run")
     with pytest.raises(JobError, match="rounds"):
         fedmpi.train(job | {"rounds": 8}, out=tmp_path / "run", resume=True)
+
+
+def test_a_run_from_before_a_field_was_there_goes_on(job: dict[str, Any], tmp_path: Path) -> None:
+    """Its job.toml lacks the field: the default is what it ran with, and another value is another job."""
+    job |= FIXED
+    fedmpi.train(job, out=tmp_path / "run")
+    kept = tmp_path / "run" / "job.toml"
+    text = kept.read_text().replace('remainder = "keep"\n', "")
+    assert text != kept.read_text()
+    kept.write_text(text)
+    with pytest.raises(JobError, match=r"local\.remainder: 'drop' given, it was 'keep'"):
+        fedmpi.train(
+            job | {"local": job["local"] | {"remainder": "drop"}, "rounds": 6}, out=tmp_path / "run", resume=True
+        )
+    kept.write_text(text)
+    more = fedmpi.train(job | {"rounds": 6}, out=tmp_path / "run", resume=True)
+    assert torch.equal(weights(more), weights(fedmpi.train(job | {"rounds": 6})))
