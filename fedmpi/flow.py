@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
@@ -16,6 +17,11 @@ Clients = NDArray[np.int64]  # indices of clients in their shard set
 Where = str | os.PathLike[str]
 Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
 Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step's gradient in place
+
+
+def note(text: str) -> None:
+    """Tell the person who started a run what they should know of it, in one line; called at home alone, to be once."""
+    print(f"fedmpi: {text}", file=sys.stderr, flush=True)
 
 
 class Refused(Exception):
