@@ -22,7 +22,7 @@ export OMPI_MCA_osc ?= ^ucx
 export PRTE_MCA_rmaps_default_mapping_policy ?= :OVERSUBSCRIBE
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint types unit ranks mpich readme clean
+.PHONY: install demo test lint types unit ranks mpich digests readme clean
 
 install: $(STAMP)
 
@@ -77,6 +77,10 @@ $(VENV)-mpich/.installed: $(STAMP)
 	  > $$($(VENV)-mpich/bin/python -c "import site; print(site.getsitepackages()[0])")/first.pth
 	@echo "$(CURDIR)" >> $$($(VENV)-mpich/bin/python -c "import site; print(site.getsitepackages()[0])")/first.pth
 	@touch $@
+
+# The recipes' bits, the same at any number of ranks; `make digests MPICH=1` runs them under the second MPI as well.
+digests: install $(if $(MPICH),$(VENV)-mpich/.installed)
+	$(BIN)/python benchmarks/digests.py --python $(BIN)/python $(if $(MPICH),$(VENV)-mpich/bin/python)
 
 readme: install
 	$(BIN)/python -m tests.readme
