@@ -7,7 +7,10 @@ import importlib
 import inspect
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -67,18 +70,18 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
         elif detail["type"] == "missing":
             lines.append(f"{field}: is missing")
         elif detail["type"] == "model_type":
-            lines.append(f"{field}: {_shown(given)} given; should be a table")
+            lines.append(f"{field}: {shown(given)} given; should be a table")
         else:
             wanted = detail["msg"].replace("Input should be", "should be").replace("a valid ", "a ")
             wanted = wanted.replace("a integer", "an integer").replace("a tuple", "a list")
-            lines.append(f"{field}: {_shown(given)} given; {wanted[0].lower() + wanted[1:]}")
+            lines.append(f"{field}: {shown(given)} given; {wanted[0].lower() + wanted[1:]}")
     return "\n".join(dict.fromkeys(lines))
 
 
 MARK = re.compile(r"[\[(]")  # pydantic's own steps in a path, such as function-before[read(), Component]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -119,14 +122,21 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def choose(
-    registry: Mapping[str, Callable[..., Any]], component: Component, field: str, /, *, text: bool = False, **given: Any
+    registry: Mapping[str, Callable[..., Any]],
+    component: Component,
+    field: str,
+    /,
+    *,
+    of: type = object,
+    text: bool = False,
+    **given: Any,
 ) -> Any:
     """What a component's name stands for in its room's dict, made with its options and what is `given`.
 
     `given` arguments that the factory does not take are dropped, so that a component asks only for what it needs.
-    A name with a colon, `package.module:factory`, is the user's own.  With `text`, options may be words of a command
-    line.  Raises JobError for an unknown name (listing the
-    known ones), an unknown option (listing the options), a wrong type or value.
+    A name with a colon, `package.module:factory`, is the user's own.  `of` is what it should come to.  With `text`,
+    options may be words of a command line.  Raises JobError for an unknown name (listing the known ones), an unknown
+    option (listing the options), a wrong type or value.
     """
     factory = find(registry, component.name, field)
     allowed = options(factory, tuple(given))
@@ -150,13 +160,32 @@ def choose(
     names = {parameter.name for parameter in parameters}
     chosen.update({name: value for name, value in given.items() if takes_all or name in names})
     try:
-        return factory(**chosen)
+        made = factory(**chosen)
     except Refused:
         raise
-    except (ValueError, TypeError) as error:
-        if ":" in component.name:
+    except (Exception, SystemExit) as error:
+        if ":" in component.name and _theirs(error):
             raise  # the user's own code: they want its traceback
-        raise JobError(f"{field}: {component.name}: {error}") from None
+        raise JobError(f"{field}: {shown(component.name)}: {because(error)}") from error
+    if not isinstance(made, of):
+        wanted = f"{of.__module__.split('.')[0]} {of.__name__}"
+        raise JobError(f"{field}: {shown(component.name)} gave a {type(made).__name__}; it should be a {wanted}")
+    return made
+
+
+def because(error: BaseException) -> str:
+    """An error in one line: what it says, after its kind where that says more."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return text if text and isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {text}"
+
+
+def _theirs(error: BaseException) -> bool:
+    """Whether an error comes from code of the user's: neither ours, nor Python's, nor that of what is installed."""
+    paths = sysconfig.get_paths()
+    others = (str(Path(__file__).parent), *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any(not file.startswith((*others, "<")) for file in files)
 
 
 def _tuple(kind: Any, value: Any) -> Any:

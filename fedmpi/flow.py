@@ -312,6 +312,7 @@ class Strategy(Protocol):
     """What is learned: a local rule and a server step, as the other rooms see it."""
 
     passes: ClassVar[int]
+    fills: ClassVar[bool]
     memory: Mapping[str, str]
 
     def survey(self, client: Client) -> Mapping[str, float]: ...

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedmpi.aggregation.stages import Stage
 from fedmpi.flow import Comm, Layout, Passage, Unfit
+from fedmpi.job import JobError
 
 BLOCK = 2**17  # values that pass through the elementwise stages and into the sum at once: they stay in cache
 
@@ -35,6 +36,12 @@ class ReducePath:
         size, dtype = layout.width, layout.dtype
         for each_stage in stages:
             size, dtype = each_stage.wire(size, dtype)
+            if not dtype.is_floating_point and not each_stage.integers and each_stage.acts_on == "client":
+                # It would stand before the weighing, which needs values.
+                raise JobError(
+                    f"aggregation.stages: {type(each_stage).__name__} makes {_words(size, dtype)}; it should say so "
+                    f"with integers = True"
+                )
         self.wire = torch.zeros(size, dtype=dtype, device=device)
         self.host = self.wire
         if stage or device.type != "cpu":
@@ -58,20 +65,30 @@ class ReducePath:
         for stage in self.whole:
             wire = stage.encode(wire, passage)
         if not self.elementwise:
-            self.wire.add_(wire)
+            self.wire.add_(self._fitting(wire, self.wire))
             return
         parts = torch.split(wire, BLOCK)
         try:
             for place, part in enumerate(parts):
                 for stage in self.elementwise:
                     part = stage.encode(part, passage)
-                self.wire[place * BLOCK : place * BLOCK + len(part)].add_(part)
+                into = self.wire[place * BLOCK : (place + 1) * BLOCK]
+                into.add_(self._fitting(part, into))
         except Unfit:
             for earlier, part in enumerate(parts[:place]):  # integers: taking them out again leaves no trace
                 for stage in self.elementwise:
                     part = stage.encode(part, passage)
                 self.wire[earlier * BLOCK : earlier * BLOCK + len(part)].sub_(part)
             raise
+
+    def _fitting(self, made: Tensor, into: Tensor) -> Tensor:
+        """What the stages made of an update, if it is what they said that they would: a sum would hide what is not."""
+        if made.shape != into.shape or made.dtype != into.dtype:
+            raise JobError(
+                f"aggregation.stages: {', '.join(type(stage).__name__ for stage in self.stages)} made "
+                f"{_words(made.numel(), made.dtype)} of an update, where `wire` says {_words(len(into), into.dtype)}"
+            )
+        return made
 
     def collect(self, passage: Passage, tally: Tensor) -> tuple[Tensor, dict[str, float]] | None:
         """Reduce the wire, and the tally (in place) beside it; at home, the mean planes `(up, size)` and the sums.
@@ -98,3 +115,7 @@ class ReducePath:
         return {
             name: number for stage in self.stages for name, number in zip(stage.counters, stage.count(), strict=True)
         }
+
+
+def _words(size: int, dtype: torch.dtype) -> str:
+    return f"{size:,} values of {str(dtype)[6:]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmpi.aggregation.stages import STAGES, Clip, Stage, Weigh
-from fedmpi.job import Aggregation, JobError, choose
+from fedmpi.job import Aggregation, JobError, choose, nearest
 
 
 def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
@@ -17,9 +17,19 @@ def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
     bound: float | None = None
     for component in aggregation.stages:
         field = f"aggregation.stages.{component.name}"
-        stage: Stage = choose(STAGES, component, field, cap=cap, clients=clients, clipped=bound)
+        stage: Stage = choose(STAGES, component, field, of=Stage, cap=cap, clients=clients, clipped=bound)
         if component.name in names:
             raise JobError(f"aggregation.stages: {component.name} is there twice; once is enough")
+        if stage.acts_on not in ("client", "rank"):
+            raise JobError(
+                f"aggregation.stages: {component.name} acts on {stage.acts_on!r}; the reduce path has 'client' and "
+                f"'rank'{nearest(stage.acts_on, ('client', 'rank'))}"
+            )
+        if len(stage.count()) != len(stage.counters):
+            raise JobError(
+                f"aggregation.stages: {component.name} counts {len(stage.count())} numbers and names "
+                f"{len(stage.counters)} counters for them"
+            )
         if "reduce" not in stage.rides:
             raise JobError(f"aggregation.stages: {component.name} cannot be summed, which the reduce path does")
         if not stage.integers and any(earlier.integers for earlier in stages):

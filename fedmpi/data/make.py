@@ -62,7 +62,7 @@ def make(
 
     told(f"dealing {len(columns.y)} examples by {partition}")
     named = Component.model_validate({**(partition_options or {}), "name": partition})
-    given = {"y": columns.y, "clients": clients, "rng": for_partition, "groups": columns.groups}
+    given: dict[str, Any] = {"y": columns.y, "clients": clients, "rng": for_partition, "groups": columns.groups}
     dealt = choose(PARTITIONS, named, "partition", text=True, **given)
     if isinstance(dealt, dict):
         ids, hands = list(dealt), list(dealt.values())

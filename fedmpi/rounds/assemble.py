@@ -22,7 +22,7 @@ from fedmpi.rounds.made import DTYPES, dtype_of, made_model, made_task
 from fedmpi.rounds.plan import Loop, Plan
 from fedmpi.rounds.samplers import SAMPLERS, Sampler
 from fedmpi.rounds.stop import Stopper
-from fedmpi.strategies import STRATEGIES, Server, Strategy
+from fedmpi.strategies import STRATEGIES, Server, Strategy, sound
 from fedmpi.training import SCHEDULES
 from fedmpi.training.batches import work
 
@@ -54,9 +54,7 @@ def assemble(
     server = Server(
         optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr, lambda round: pace(round, job.rounds)
     )
-    strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", server=server)
-    if not isinstance(strategy, Strategy):
-        raise JobError(f"strategy: {job.strategy.name!r} gave a {type(strategy).__name__}; it should be a Strategy")
+    strategy = sound(choose(STRATEGIES, job.strategy, "strategy", of=Strategy, server=server), job.strategy.name)
     strategy.check(job)
     job = strategy.settle(job)
     if strategy.models > 1 and (isinstance(model, nn.Module) or "init" in job.model.options):
@@ -95,7 +93,7 @@ def assemble(
         )
     metrics = job.evaluation.metrics or tuple(task.metrics)[:1]
     scores = Scorer(task, metrics, job.evaluation.batch, torch.device("cpu")).names
-    loop: Loop = choose(LOOPS, job.loop, "loop")
+    loop: Loop = choose(LOOPS, job.loop, "loop", of=Loop)
     personal = strategy.personalises and not loop.votes
     stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task), personal)
     scored = job.evaluation.clients and shards.heldout_examples
@@ -144,6 +142,7 @@ def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
         SAMPLERS,
         job.cohort.sampler,
         "cohort.sampler",
+        of=Sampler,
         seed=job.seed,
         clients=shards.clients,
         sizes=sizes,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fedmpi import optim
 from fedmpi.comm import Solo
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Scorer
@@ -18,7 +19,7 @@ from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
-from fedmpi.job import Job, JobError, choose, find, nearest, validate
+from fedmpi.job import Job, JobError, choose, nearest, validate
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory
@@ -26,7 +27,7 @@ from fedmpi.rounds import predict as files
 from fedmpi.rounds.assemble import assemble
 from fedmpi.rounds.made import DTYPES, made_model, made_task
 from fedmpi.rounds.run import build
-from fedmpi.strategies import STRATEGIES
+from fedmpi.strategies import STRATEGIES, Server, Strategy
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class Trained:
     @property
     def common(self) -> bool:
         """`model` is one to use as it is."""
-        strategy = find(STRATEGIES, self.job.strategy.name, "strategy")
-        return self.job.loop.name == "ensemble" or bool(getattr(strategy, "common", True))
+        return self.job.loop.name == "ensemble" or _strategy(self.job).common
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,7 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         if job.loop.name == "ensemble":
             raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
         kept, _ = read_tensors(run.checkpoints / "best.safetensors")
-        strategy = choose(STRATEGIES, job.strategy, "strategy", server=None)
-        flat = FlatModel(model, strategy.stays(model), DTYPES[job.model.options.get("dtype", "float32")])
+        flat = FlatModel(model, _strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
         flat.values[flat.shared].copy_(kept["planes"][0])
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")
@@ -139,10 +138,15 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
     return Trained(job, model, task, facts, where, own, client)
 
 
+def _strategy(job: Job) -> Strategy:
+    """The job's strategy as it was made for the run: what it is may depend on its options."""
+    strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", of=Strategy, server=Server(optim.sgd(), 1.0))
+    return strategy
+
+
 def _own(job: Job, run: RunFolder, needed: bool) -> _Own | None:
     """Clients' own models, if the job's strategy makes some; None where they are not `needed` and cannot be made."""
-    strategy = find(STRATEGIES, job.strategy.name, "strategy")
-    if not getattr(strategy, "personalises", False):
+    if not _strategy(job).personalises:
         return None
     try:
         return _Own(job, run, ShardSet.open(Path(job.data.shards)))

@@ -99,6 +99,7 @@ class Parts:
                 self.scribe.stopped = str(refused)
             state.ended()
             return None
+        sampler.sound(drawn)
         if not sampler.asks:
             return drawn
         losses = torch.zeros(len(drawn.clients), dtype=torch.float64)
@@ -107,7 +108,7 @@ class Parts:
             losses[place] = self.engine.client(int(drawn.clients[place])).objective()
         self.comm.reduce(losses)
         self.comm.broadcast(losses)
-        return sampler.choose(drawn, losses.numpy())
+        return sampler.sound(sampler.choose(drawn, losses.numpy()))
 
     def deal(self, clients: Clients) -> list[int]:
         """The places among `clients` that this rank serves."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedmpi.flow import Clients, entropy
+from fedmpi.job import JobError
 from fedmpi.rounds.trace import Moment, race, read
 
 Positive = Annotated[float, Field(gt=0)]
@@ -30,12 +31,19 @@ class Drawn:
 class Sampler(ABC):
     """What samplers share: `size` of `clients` clients a round, keyed by `seed`; options are constructor arguments.
 
-    `most` is the most draws that a round can have, a client counted as often as it is drawn.
+    `most` is the most draws that a round can have, a client counted as often as it is drawn.  One with a `choose` of
+    its own asks.
     """
 
     uniform: ClassVar[bool] = False  # the draw favours large clients already: an unbiased mean counts clients alike
     asks: ClassVar[bool] = False  # candidates' losses are needed before the cohort is known
     repeats: bool = False  # a client may be drawn more than once in a round
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        told = any("asks" in vars(kind) for kind in cls.__mro__ if kind is not Sampler)
+        if not told and cls.choose is not Sampler.choose:
+            cls.asks = True
 
     def __init__(self, seed: int, clients: int, size: int) -> None:
         self.seed, self.clients, self.size = seed, clients, size
@@ -48,6 +56,27 @@ class Sampler(ABC):
     def choose(self, candidates: Drawn, losses: NDArray[np.float64]) -> Drawn:
         """The cohort among candidates whose losses `(len(candidates.clients),)` are known: all of them."""
         return candidates
+
+    def sound(self, drawn: Drawn) -> Drawn:
+        """What was drawn, if it is what was promised; JobError says what is not."""
+        kind = type(self).__name__
+        if not isinstance(drawn, Drawn):
+            raise JobError(f"cohort.sampler: {kind} drew a {type(drawn).__name__}; it should be a Drawn")
+        clients, times = np.asarray(drawn.clients), np.asarray(drawn.times)
+        if clients.ndim != 1 or times.shape != clients.shape or {clients.dtype.kind, times.dtype.kind} - {"i", "u"}:
+            raise JobError(f"cohort.sampler: {kind} should draw whole numbers, `clients` (K,) and `times` (K,)")
+        if len(clients) and (np.diff(clients).min(initial=1) < 1 or clients[0] < 0 or clients[-1] >= self.clients):
+            raise JobError(
+                f"cohort.sampler: {kind} drew clients {_some(clients)}; they should be distinct, ascending and below "
+                f"{self.clients}"
+            )
+        if len(times) and (times.min() < 1 or (times.max() > 1 and not self.repeats) or times.sum() > self.most):
+            raise JobError(
+                f"cohort.sampler: {kind} drew clients {_some(times)} times; with repeats = {self.repeats} and most = "
+                f"{self.most} each should come {'at least' if self.repeats else 'just'} once, and all of them no more "
+                f"than {self.most} times"
+            )
+        return drawn
 
     def random(self, number: int) -> np.random.Generator:
         """The generator of a round (or whatever else is numbered)."""
@@ -222,6 +251,10 @@ class Trace(Sampler):
             late=len(asked) - len(done) - gone,
             gone=gone,
         )
+
+
+def _some(numbers: NDArray[Any]) -> str:
+    return ", ".join(map(str, numbers[:8].tolist())) + (" ..." if len(numbers) > 8 else "")
 
 
 def _once(clients: NDArray[Any], **told: Any) -> Drawn:

@@ -32,9 +32,9 @@ from fedmpi.strategies.perfedavg import PerFedAvg
 from fedmpi.strategies.pfedme import PFedMe
 from fedmpi.strategies.qfedavg import QFedAvg
 from fedmpi.strategies.scaffold import Scaffold
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import Server, Strategy, sound
 
-__all__ = ["STRATEGIES", "Server", "Strategy"]
+__all__ = ["STRATEGIES", "Server", "Strategy", "sound"]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     # one model for all

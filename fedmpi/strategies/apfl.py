@@ -22,7 +22,7 @@ class APFL(Strategy):
     """alpha of a model of its own and 1 - alpha of the common one; `adapt`: alpha is learnt too (Deng et al. 2020)."""
 
     memory: Mapping[str, str] = {"own": "model", "moved": "scalar"}
-    personalises: ClassVar[bool] = True
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, adapt: bool = True) -> None:
         super().__init__(server)

@@ -6,7 +6,6 @@ Li, Hu, Beirami, Smith 2021, "Ditto: Fair and Robust Federated Learning Through 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,14 +20,13 @@ class Ditto(Strategy):
     """
 
     memory: Mapping[str, str] = {"own": "model"}
-    personalises: ClassVar[bool] = True
 
     def __init__(self, server: Server, lam: NonNegative = 0.1, steps: Count | None = None) -> None:
         super().__init__(server)
         self.lam, self.steps = lam, steps
 
     def learn(self, client: Client, learner: Learner) -> None:
-        learner.train(client)
+        learner.train(client, self.rule)
         common = client.values.clone()
         client.values.copy_(client.memory["own"])
         learner.train(client, self._near if self.lam else None, self.steps)

@@ -7,7 +7,6 @@ algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -21,9 +20,6 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm
 
 class FedBN(Strategy):
     """Batch, layer and group normalisation never leave their client, statistics included (Li et al. 2021)."""
-
-    common: ClassVar[bool] = False
-    personalises: ClassVar[bool] = True
 
     def stays(self, model: nn.Module) -> Callable[[str], bool]:
         norms = [name for name, module in model.named_modules() if isinstance(module, NORMS)]

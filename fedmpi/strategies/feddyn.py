@@ -7,7 +7,6 @@ algorithm 1.  Clients count alike; h is the server's, each client keeps its own 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +21,6 @@ class FedDyn(Strategy):
 
     up = ("uniform",)
     memory: Mapping[str, str] = {"gradient": "trained"}
-    corrects: ClassVar[bool] = True
 
     def __init__(self, server: Server, alpha: Positive = 0.01) -> None:
         super().__init__(server)

@@ -6,7 +6,6 @@ Arivazhagan, Aggarwal, Singh, Choudhary 2019, "Federated Learning with Personali
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from torch import nn
 
@@ -18,9 +17,6 @@ from fedmpi.strategies.strategy import Server, Strategy
 
 class FedPer(Strategy):
     """A `head` that never leaves its client: modules by name, else the last layer (Arivazhagan et al. 2019)."""
-
-    common: ClassVar[bool] = False
-    personalises: ClassVar[bool] = True
 
     def __init__(self, server: Server, head: tuple[str, ...] = ()) -> None:
         super().__init__(server)

@@ -5,8 +5,6 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith 2020, "Federated Optimization in Het
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from fedmpi.flow import Client
@@ -15,8 +13,6 @@ from fedmpi.strategies.strategy import NonNegative, Server, Strategy
 
 class FedProx(Strategy):
     """Federated averaging with mu/2 times the squared distance to the received model in every loss (Li et al. 2020)."""
-
-    corrects: ClassVar[bool] = True
 
     def __init__(self, server: Server, mu: NonNegative = 0.01) -> None:
         super().__init__(server)

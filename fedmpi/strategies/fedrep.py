@@ -20,8 +20,7 @@ from fedmpi.strategies.strategy import Count, Server, Strategy, plain_steps
 class FedRep(Strategy):
     """A `head` that stays, trained for `head_steps` (else a round's) before the rest (Collins et al. 2021)."""
 
-    common: ClassVar[bool] = False
-    personalises: ClassVar[bool] = True
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, head: tuple[str, ...] = (), head_steps: Count | None = None) -> None:
         super().__init__(server)

@@ -7,6 +7,7 @@ Weighted by examples, with all clients taking part, a round is one step of gradi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
@@ -18,6 +19,8 @@ from fedmpi.strategies.strategy import Strategy
 class FedSGD(Strategy):
     """Federated gradient descent: one full-batch gradient a round, at `local.lr` (McMahan et al. 2017)."""
 
+    corrects: ClassVar[bool] = False  # its steps are its own
+
     def check(self, job: Job) -> None:
         one_gradient(job)
 
@@ -28,7 +31,6 @@ class FedSGD(Strategy):
         client.steps = 1
 
     def result(self, client: Client) -> Mapping[str, float]:
-        client.planes.zero_()  # buffers behind what is trained stay as they were
         if client.examples:
             torch.mul(client.gradient(), -client.lr, out=client.planes[0, client.trained])
         return {}

@@ -6,16 +6,12 @@ Nothing is kept: a client's model is made of the common one whenever it is asked
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from fedmpi.flow import Client, Learner
 from fedmpi.strategies.strategy import Count, Server, Strategy
 
 
 class FineTuning(Strategy):
     """Federated averaging, then local training: `steps` of it, or as much as in a round (Wang et al. 2019)."""
-
-    personalises: ClassVar[bool] = True
 
     def __init__(self, server: Server, steps: Count | None = None) -> None:
         super().__init__(server)

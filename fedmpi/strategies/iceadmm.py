@@ -9,6 +9,7 @@ server's mean is of z_i + lambda_i / rho, so that one plane, its change, carries
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,7 @@ class ICEADMM(Strategy):
 
     up = ("none",)
     memory: Mapping[str, str] = {"primal": "model", "dual": "trained", "sent": "model"}
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, rho: Positive = 5.0, zeta: NonNegative = 5.0) -> None:
         super().__init__(server)

@@ -22,7 +22,6 @@ class IFCA(Strategy):
     """`clusters` models; a client's own is the one with the least loss on its examples (Ghosh et al. 2020)."""
 
     common: ClassVar[bool] = False
-    personalises: ClassVar[bool] = True
 
     def __init__(self, server: Server, clusters: Count = 2) -> None:
         super().__init__(server)
@@ -44,10 +43,9 @@ class IFCA(Strategy):
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.notes["cluster"] = torch.tensor(self._nearest(client))
-        learner.train(client)
+        learner.train(client, self.rule)
 
     def result(self, client: Client) -> Mapping[str, float]:
-        client.planes.zero_()
         if not client.examples:
             return {}
         cluster = int(client.notes["cluster"])

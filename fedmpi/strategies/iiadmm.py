@@ -1,6 +1,8 @@
 """IIADMM: inexact ADMM whose dual variables both sides could follow, so that only primal ones travel.
 
-Ryu, Kim 2022, "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates", algorithm 1.
+The rule is that of Ryu, Kim, Kim, Madduri 2022, "APPFL: Open-Source Software Framework for Privacy-Preserving Federated
+Learning", and of its code: each round begins at the received w.  The inexact step and the several local updates are
+those of Ryu, Kim 2022, "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates".
 Of what a client contributes to the server's mean, z_i - lambda_i / rho, only the change travels; clients that stay away
 count with what they sent last.  The step length is 1 / (rho + zeta): `local.lr` has no part.
 """
@@ -8,6 +10,7 @@ count with what they sent last.  The step length is 1 / (rho + zeta): `local.lr`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,10 +21,11 @@ from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, 
 
 
 class IIADMM(Strategy):
-    """Inexact ADMM with penalty `rho` and proximity `zeta`, the dual moving once a round (Ryu and Kim 2022)."""
+    """Inexact ADMM with penalty `rho` and proximity `zeta`, the dual moving once a round (Ryu et al. 2022, APPFL)."""
 
     up = ("none",)
     memory: Mapping[str, str] = {"dual": "trained", "sent": "model"}
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
         super().__init__(server)

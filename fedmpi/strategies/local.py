@@ -14,15 +14,13 @@ class Local(Strategy):
 
     memory: Mapping[str, str] = {"own": "model"}
     common: ClassVar[bool] = False
-    personalises: ClassVar[bool] = True
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.values.copy_(client.memory["own"])
-        learner.train(client)
+        learner.train(client, self.rule)
         client.memory["own"].copy_(client.values)
 
     def result(self, client: Client) -> Mapping[str, float]:
-        client.planes.zero_()
         return {}
 
     def personal(self, client: Client, learner: Learner) -> None:

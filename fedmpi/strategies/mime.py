@@ -21,7 +21,7 @@ from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, mean_l
 class Mime(Strategy):
     """Local steps with the server's statistics and variance-reduced gradients (Karimireddy et al. 2021)."""
 
-    passes: ClassVar[int] = 2
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(
         self, server: Server, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3

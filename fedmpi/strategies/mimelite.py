@@ -8,7 +8,7 @@ the received model, of which the server makes the next s, go up behind the updat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -48,7 +48,6 @@ class MimeLite(Strategy):
     """Local steps with the server's momentum or Adam statistics (Karimireddy et al. 2021)."""
 
     up = ("job", "job")
-    corrects: ClassVar[bool] = True
 
     def __init__(
         self, server: Server, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
@@ -69,7 +68,6 @@ class MimeLite(Strategy):
 
     def result(self, client: Client) -> Mapping[str, float]:
         torch.sub(client.values, client.received, out=client.planes[0])
-        client.planes[1].zero_()
         if client.examples:
             client.planes[1, client.trained].copy_(client.notes["gradient"])
         return {}

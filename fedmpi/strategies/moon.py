@@ -31,7 +31,7 @@ class MOON(Strategy):
     def learn(self, client: Client, learner: Learner) -> None:
         self.others = [learner.named(client.received), learner.named(client.memory["previous"])]
         with self.representation.watch(learner.model):
-            learner.train(client)
+            learner.train(client, self.rule)
         client.memory["previous"].copy_(client.values)
 
     def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:

@@ -7,6 +7,7 @@ Quasi-Convex Optimization", algorithm 1) on each client: none leads by the size 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
@@ -19,6 +20,8 @@ from fedmpi.strategies.strategy import Strategy
 class NormalisedSGD(Strategy):
     """One full-batch gradient a round and client, of length `local.lr`, whatever its size (Hazan et al. 2015)."""
 
+    corrects: ClassVar[bool] = False  # its steps are its own
+
     def check(self, job: Job) -> None:
         one_gradient(job)
 
@@ -29,7 +32,6 @@ class NormalisedSGD(Strategy):
         client.steps = 1
 
     def result(self, client: Client) -> Mapping[str, float]:
-        client.planes.zero_()
         if client.examples:
             gradient = client.gradient()
             length = float(torch.linalg.vector_norm(gradient))

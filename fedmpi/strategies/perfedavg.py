@@ -16,7 +16,7 @@ from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_l
 class PerFedAvg(Strategy):
     """Meta-learning by steps of `inner_lr`; a client's own model is `adapt` such steps away (Fallah et al. 2020)."""
 
-    personalises: ClassVar[bool] = True
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, inner_lr: Positive = 0.01, adapt: Count = 1) -> None:
         super().__init__(server)

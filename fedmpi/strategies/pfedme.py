@@ -19,7 +19,7 @@ class PFedMe(Strategy):
     """Moreau envelopes of weight `lam`; `inner` steps of `inner_lr` towards each client's own (T. Dinh et al. 2020)."""
 
     memory: Mapping[str, str] = {"own": "model"}
-    personalises: ClassVar[bool] = True
+    corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, lam: Positive = 15.0, inner: Count = 5, inner_lr: Positive = 0.01) -> None:
         super().__init__(server)

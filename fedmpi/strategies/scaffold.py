@@ -10,7 +10,7 @@ of the steps along a constant gradient, so that c_i is a mean gradient as withou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,6 @@ class Scaffold(Strategy):
     down = 2
     up = ("job", "job")
     memory: Mapping[str, str] = {"control": "trained"}
-    corrects: ClassVar[bool] = True
 
     def __init__(self, server: Server, option: Literal[1, 2] = 2) -> None:
         super().__init__(server)
@@ -47,7 +46,6 @@ class Scaffold(Strategy):
     def result(self, client: Client) -> Mapping[str, float]:
         torch.sub(client.values, client.received, out=client.planes[0])
         change, control, trained = client.planes[1], client.memory["control"], client.trained
-        change.zero_()
         if not client.examples:
             return {}
         if self.option == 1:

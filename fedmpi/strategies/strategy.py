@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedmpi.flow import Client, Layout, Learner, State, Task
-from fedmpi.job import Job, JobError
+from fedmpi.flow import Client, Layout, Learner, Rule, State, Task
+from fedmpi.job import Job, JobError, nearest
 from fedmpi.optim import Maker, Optimizer
 
 Positive = Annotated[float, Field(gt=0)]
@@ -70,6 +70,10 @@ class Strategy:
     `memory` names what a client keeps from round to round: "model" (a model of its own, which begins as the run's
     first), "trained" (a vector of what is trained, from 0) or "scalar" (from 0).  What every rule may use is in
     `fedmpi.flow`: `Client`, and the engine as `Learner`.  Home alone has `state` and `kept`.
+
+    What is overridden says what a strategy is, unless it says otherwise: with a `correct` of its own it `corrects`,
+    with a `survey` it has two passes, its `result` finds planes of zeros, with a `personal` or `stays` it personalises,
+    and with a `stays` no model is common.
     """
 
     down: int = 1  # planes that a broadcast carries
@@ -77,14 +81,27 @@ class Strategy:
     sums: Mapping[str, str] = {}  # the strategy's scalars beside them
     memory: Mapping[str, str] = {}
     passes: ClassVar[int] = 1  # crossings a round: all but the last are surveys
-    corrects: ClassVar[bool] = False  # `correct` does something
+    corrects: ClassVar[bool] = False  # its local steps are corrected
+    fills: ClassVar[bool] = False  # its result finds its planes as zeros, so that it may write but a part of them
     common: ClassVar[bool] = True  # the model that travels is one to use as it is
     personalises: ClassVar[bool] = False  # a client has a model of its own
     models: int = 1  # planes that hold a model each, and begin as one
 
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        for method, trait, value in FOLLOWS:
+            told = any(trait in vars(kind) for kind in cls.__mro__ if kind is not Strategy)
+            if not told and getattr(cls, method) is not getattr(Strategy, method):
+                setattr(cls, trait, value)
+
     def __init__(self, server: Server) -> None:
         self.server = server
         self.kept: dict[str, Tensor] = {}
+
+    @property
+    def rule(self) -> Rule | None:
+        """What corrects the steps of the job's local loop: None leaves them as they are, which is quicker."""
+        return self.correct if self.corrects else None
 
     def check(self, job: Job) -> None:
         """Raise JobError where the rest of the job cannot go with this strategy."""
@@ -108,7 +125,7 @@ class Strategy:
 
     def learn(self, client: Client, learner: Learner) -> None:
         """The local rule: the job's loop of steps, each corrected."""
-        learner.train(client, self.correct if self.corrects else None)
+        learner.train(client, self.rule)
 
     def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:
         """A batch's loss, a scalar: the task's."""
@@ -118,7 +135,7 @@ class Strategy:
         """Change a step's gradient `(..., trained)` in place."""
 
     def result(self, client: Client) -> Mapping[str, float]:
-        """Write the client's planes; return its sums.  The plane: trained values minus received values."""
+        """Write the client's planes; return its sums, 0 where left out.  The plane: trained values minus received."""
         torch.sub(client.values, client.received, out=client.planes[0])
         return {}
 
@@ -154,6 +171,52 @@ class Strategy:
         for name, value in own.items():
             self.kept[name].copy_(value)
         self.server.load({name.removeprefix("server."): value for name, value in state.items() if name not in own})
+
+
+FOLLOWS = (  # a method overridden, and the trait that nobody should have to set beside it
+    ("correct", "corrects", True),
+    ("survey", "passes", 2),
+    ("result", "fills", True),
+    ("personal", "personalises", True),
+    ("stays", "personalises", True),
+    ("stays", "common", False),
+)
+WEIGHTINGS = ("job", "examples", "uniform", "none")
+MEMORIES = ("model", "trained", "scalar")
+
+
+def sound(strategy: Strategy, name: str) -> Strategy:
+    """What a job's strategy `name` gave, if it can run as it says of itself; else JobError names what contradicts."""
+    kind = type(strategy)
+    up: object = strategy.up
+    if not isinstance(up, tuple) or not up:
+        raise JobError(f"strategy: {name} has up = {up!r}; it should be a tuple of weightings, as in ('job',)")
+    words: list[tuple[str, str, tuple[str, ...]]] = [("up", word, WEIGHTINGS) for word in strategy.up]
+    words += [(f"sums[{key!r}]", word, WEIGHTINGS) for key, word in strategy.sums.items()]
+    words += [(f"memory[{key!r}]", word, MEMORIES) for key, word in strategy.memory.items()]
+    for where, word, known in words:
+        if word not in known:
+            raise JobError(
+                f"strategy: {name} has {where} = {word!r}; there are {', '.join(known)}{nearest(word, known)}"
+            )
+    for trait in ("down", "passes", "models"):
+        number = getattr(strategy, trait)
+        if not isinstance(number, int) or number < 1:
+            raise JobError(f"strategy: {name} has {trait} = {number!r}; it should be a number of at least 1")
+    if strategy.models > strategy.down:
+        raise JobError(f"strategy: {name} has {strategy.models} models and {strategy.down} planes down for them")
+    for method, trait, needed in (
+        ("survey", "passes", strategy.passes > 1),
+        ("correct", "corrects", strategy.corrects),
+    ):
+        own = getattr(kind, method) is not getattr(Strategy, method) or method in vars(strategy)
+        if needed != own:
+            told = getattr(strategy, trait)
+            raise JobError(
+                f"strategy: {name} has {trait} = {told!r}, but its {method} "
+                f"{'would never be called' if own else 'is that of plain averaging, which does nothing'}"
+            )
+    return strategy
 
 
 def mean_loss(losses: Sequence[tuple[Tensor, int]]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Batch, Client, Examples, Layout, Memory, Rule, State, Strategy, Task, entropy
-from fedmpi.job import Local
+from fedmpi.job import JobError, Local, nearest
 from fedmpi.optim import Maker
 from fedmpi.training.batches import batches, steps
 from fedmpi.training.schedules import Schedule
@@ -167,16 +167,28 @@ class Sequential:
             if client.examples:
                 self.strategy.learn(client, self)
             with torch.no_grad():
+                if self.strategy.fills:
+                    client.planes.zero_()
                 sums = self.strategy.result(client)
             client.loss = self.seen if np.isnan(client.loss) else client.loss
             if self.memory is not None and self.places and client.examples:
                 if self.private:
                     self.kept[self.places["private"]].copy_(flat.values[: self.private])
                 self.memory.save(index, client.round, self.kept)
+        self._sums(sums)
+        return Learned(self.wire, client.examples, client.steps, client.loss)
+
+    def _sums(self, sums: Mapping[str, float]) -> None:
+        """The strategy's sums on the wire; JobError for one that it did not declare, which would be lost."""
         tail = self.layout.tail(self.wire)
+        if not sums.keys() <= set(self.layout.sums):
+            lost = next(name for name in sums if name not in self.layout.sums)
+            raise JobError(
+                f"strategy: {type(self.strategy).__name__} gave the sum {lost!r}, which its `sums` does not declare"
+                f"{nearest(lost, self.layout.sums)}"
+            )
         for place, name in enumerate(self.layout.sums):
             tail[2 + place] = sums.get(name, 0.0)
-        return Learned(self.wire, client.examples, client.steps, client.loss)
 
     def personal(self, index: int) -> None:
         """Client `index`'s own model in place of the one that `begin` laid out; nothing is kept of it."""

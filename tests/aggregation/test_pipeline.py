@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from fedmpi.aggregation import STAGES, pipeline
-from fedmpi.aggregation.stages import Weigh
-from fedmpi.job import Aggregation, JobError
+from fedmpi.aggregation import STAGES, ReducePath, pipeline
+from fedmpi.aggregation.stages import Stage, Weigh
+from fedmpi.comm import Solo
+from fedmpi.flow import Layout, Passage
+from fedmpi.job import Aggregation, Component, JobError
 
 OPTIONS = {"clip": {"bound": 1.0}}
 
@@ -99,3 +103,75 @@ def test_a_user_s_own_stage_is_taken(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     stages = made([{"name": "own_stage:Halve", "by": 4.0}, "fixed-point"])
     assert [type(stage).__name__ for stage in stages] == ["Halve", "Weigh", "FixedPoint"]
     assert stages[0].by == 4.0
+
+
+# A stage of one's own.
+
+
+class Halves(Stage):
+    """What travels as whole halves."""
+
+    def wire(self, size: int, dtype: torch.dtype) -> tuple[int, torch.dtype]:
+        return size, torch.int64
+
+    def encode(self, wire: torch.Tensor, passage: Passage) -> torch.Tensor:
+        return (wire * 2).long()
+
+
+class Says(Halves):
+    integers = True
+
+
+class Unsaid(Says):
+    def wire(self, size: int, dtype: torch.dtype) -> tuple[int, torch.dtype]:
+        return size, dtype
+
+
+class One(Says):
+    """A number that the sum would spread over all values."""
+
+    def encode(self, wire: torch.Tensor, passage: Passage) -> torch.Tensor:
+        return wire[:1].long()
+
+
+class Piecewise(Unsaid):
+    elementwise = True
+
+
+class Clients(Stage):
+    acts_on = "clients"
+
+
+class Counts(Stage):
+    counters = ("seen",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Says, None),
+        (Halves, "Halves makes 10 values of int64; it should say so with integers = True"),
+        (Unsaid, "made 10 values of int64 of an update, where `wire` says 10 values of float32"),
+        (Piecewise, "made 10 values of int64"),
+        (One, "made 1 values of int64 of an update, where `wire` says 10"),
+        (Clients, "acts on 'clients'; the reduce path has 'client' and 'rank'; did you mean 'client'?"),
+        (Counts, "counts 0 numbers and names 1 counters"),
+        (dict, "gave a dict; it should be a fedmpi Stage"),
+    ],
+)
+def test_a_stage_of_one_s_own_is_what_it_says(kind: type, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, "own", kind)
+    layout = Layout(size=8, trained=slice(0, 8), dtype=torch.float32)
+
+    def cross() -> None:
+        stages = pipeline(Aggregation(stages=(Component(name="own"),)), 10, 1)
+        path = ReducePath(Solo(), stages, layout, torch.device("cpu"))
+        path.begin()
+        path.add(torch.ones(layout.width), Passage(1, np.array([0]), layout).of(0, 10))
+
+    if words is None:
+        cross()
+        return
+    with pytest.raises(JobError) as refused:
+        cross()
+    assert words in str(refused.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from fedmpi.rounds.samplers import SAMPLERS
+from fedmpi.strategies import STRATEGIES
 from tests.strategies import oracle
 from tests.strategies.oracle import CLASSES, FEATURES, HIDDEN, RATE, SIZES, Vector
 
@@ -152,3 +154,35 @@ def test_without_its_term_it_is_fedavg_to_the_bit(shards: Path, strategy: Any) -
 def test_ranks_change_nothing(shards: Path, tmp_path: Path, strategy: str, ranks: int) -> None:
     found = final(shards, strategy, 3, ranks=ranks, out=tmp_path / "run")
     np.testing.assert_allclose(found, final(shards, strategy, 3), atol=1e-9)
+
+
+def test_feddecorr_s_docstring_gives_the_factor_to_the_authors_code() -> None:
+    """Their term (z^T z of the batch, not its mean; the unbiased variance; no diagonal), written out anew."""
+    random, n = np.random.default_rng(5), 16
+    x, y = random.normal(size=(n, FEATURES)), random.integers(0, CLASSES, n)
+
+    def ours(z: Any) -> Any:
+        scaled = (z - z.mean(0)) / np.sqrt(((z - z.mean(0)) ** 2).mean(0))
+        return ((scaled.T @ scaled / n) ** 2).sum() / HIDDEN**2
+
+    def theirs(z: Any) -> Any:
+        scaled = (z - z.mean(0)) / np.sqrt(((z - z.mean(0)) ** 2).sum(0) / (n - 1))
+        kernel = scaled.T @ scaled
+        return ((kernel**2).sum() - (np.diag(kernel) ** 2).sum()) / (HIDDEN * (HIDDEN - 1)) / n
+
+    plain = gradient(START, x, y, lambda z: 0 * z.sum())
+    mine, its = (gradient(START, x, y, term) - plain for term in (ours, theirs))
+    np.testing.assert_allclose(its, mine * (n - 1) ** 2 / n * HIDDEN / (HIDDEN - 1), rtol=1e-7, atol=1e-12)
+    module = inspect.getmodule(STRATEGIES["feddecorr"])
+    assert module is not None
+    assert "(N - 1)^2 / N * d / (d - 1)" in str(module.__doc__)
+    assert "0.1 (N - 2)" in str(STRATEGIES["feddecorr"].__doc__)
+
+
+def test_iiadmm_names_both_papers() -> None:
+    module = inspect.getmodule(STRATEGIES["iiadmm"])
+    assert module is not None
+    told = " ".join(str(module.__doc__).split())
+    assert "APPFL: Open-Source Software Framework" in told
+    assert "Inexact ADMM with Multiple Local Updates" in told
+    assert "each round begins at the received w" in told
