@@ -24,7 +24,8 @@ class Columns:
     """Examples `x (N, ...)` with targets `y (N, ...)`.
 
     `scale` times a stored value is what a model should see, so that images stay one byte a pixel.  `test` is a split
-    of the set's own, `groups (N,)` says whose each example is by nature.  `notes` tell a person what was left out.
+    of the set's own, `groups (N,)` says whose each example is by nature.  `notes` tell a person what was left out,
+    `became` what was understood of each column of a file.
     `features` names the columns of x: a number's by its name, one of a text's values as `name=value`.
     """
 
@@ -37,6 +38,7 @@ class Columns:
     scale: float = 1.0
     notes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    became: tuple[str, ...] = ()
 
 
 def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> tuple[Pair, str, tuple[str, ...]]:
@@ -50,10 +52,12 @@ def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> 
     every = np.concatenate(parts)
     if task == "regression" or (task is None and every.dtype.kind == "f"):
         if every.dtype.kind not in "biuf":
-            raise ShardError(f"{where}: holds text, such as {str(every[0])!r}; regression needs numbers")
+            held = f"text, such as {str(every[0])!r}" if every.dtype.kind in "SU" and every.size else str(every.dtype)
+            raise ShardError(f"{where}: holds {held}; regression needs numbers")
         return (parts[0].astype(np.float32), parts[1].astype(np.float32)), "regression", ()
     if every.ndim != 1 or every.dtype.kind not in "biufSU":
         raise ShardError(f"{where}: {every.dtype} of shape {train.shape} given; should be one label per example")
+    finite(where, every)
     names, codes = np.unique(every, return_inverse=True)
     classes = tuple(_text(name) for name in names)
     if task == "binary" and len(classes) != 2:
@@ -88,4 +92,6 @@ def shown(names: Sequence[str], most: int = 8) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return f"{value:g}" if isinstance(value, np.floating) else str(value)
+    if isinstance(value, np.floating) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)  # as many digits as tell it from every other: rounded, two classes could have one name

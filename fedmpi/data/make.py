@@ -57,7 +57,7 @@ def make(
         finite(f"{source}: {name}", array)
     if columns.features and (len(columns.features),) != columns.x.shape[1:]:
         raise ShardError(f"{source}: names {len(columns.features)} features; x is {columns.x.shape[1:]} per example")
-    for note in columns.notes:
+    for note in (*columns.became, *columns.notes):
         told(note)
 
     told(f"dealing {len(columns.y)} examples by {partition}")

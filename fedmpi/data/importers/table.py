@@ -2,155 +2,184 @@
 
 from __future__ import annotations
 
-import csv as reader
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
-from fedmpi.data.columns import Array, Columns, Kind, shown, targets
+from fedmpi.data.columns import Columns, Kind, shown
 from fedmpi.data.errors import ShardError
-from fedmpi.job import JobError
+from fedmpi.data.importers.cells import Missing
+from fedmpi.data.importers.features import Feature, Found, category, lacks, look, numbers
+from fedmpi.data.importers.sheet import Sheet, read
+from fedmpi.data.importers.target import target as made_target
+from fedmpi.data.importers.words import words
+from fedmpi.job import JobError, nearest
 
-CATEGORIES = 1000  # most values of a text column: more are names or keys, not categories
-
-
-@dataclass(frozen=True)
-class Table:
-    """The complete rows of a file, column by column, and the line that each row was read from."""
-
-    path: Path
-    columns: dict[str, list[str]]
-    lines: list[int]
-    dropped: int
-
-    def numbers(self, name: str) -> NDArray[np.float32] | None:
-        """A column as float32 `(N,)`; None where it holds text; ShardError where a number is not finite."""
-        values = self.columns[name]
-        try:
-            found = np.array(values, dtype=np.float64) if values else np.zeros(0)
-        except ValueError:
-            return None
-        with np.errstate(over="ignore"):
-            single = found.astype(np.float32)
-        wrong = np.flatnonzero(~np.isfinite(single))
-        if len(wrong):
-            where = f"{self.path}, line {self.lines[wrong[0]]}, column {name!r}"
-            raise ShardError(f"{where}: {values[wrong[0]]} is not a finite float32; say missing=... if it means none")
-        return single
+SEPARATORS = {"\\t": "\t", "tab": "\t"}  # as a shell passes them on
+LISTED = 40  # columns up to which each is told of in a line of its own
 
 
 def csv(
-    source: Path,
-    target: str,
-    group: str | None = None,
-    test_source: Path | None = None,
-    sep: str = ",",
-    missing: str = "?",
-    columns: str | None = None,
-    drop: str = "",
-    task: Kind | None = None,
+    source: Annotated[Path, Field(description="the file, in UTF-8, with a line of names")],
+    target: Annotated[str, Field(description="the column that is learned")],
+    group: Annotated[str | None, Field(description="the column of clients, for --partition natural")] = None,
+    test_source: Annotated[Path | None, Field(description="a file of test examples, with the same columns")] = None,
+    sep: Annotated[str, Field(description="what stands between cells: one character, or \\t")] = ",",
+    missing: Annotated[str, Field(description="what else a missing cell says, with commas between: unknown,-999")] = "",
+    columns: Annotated[str | None, Field(description="the columns' names, where the file has no line of them")] = None,
+    drop: Annotated[str, Field(description="columns that are not used, with commas between")] = "",
+    task: Annotated[Kind | None, Field(description="what the target is for, where its cells do not say")] = None,
+    category: Annotated[str, Field(description="columns whose cells are words, whatever they look like")] = "",
 ) -> Columns:
     """Rows of text: `target` names what is learned, `group` the client column; every other column is a feature.
 
-    Columns of numbers become float32 as they are; text becomes one column per value of the training file, sorted (a
-    value that only `test_source` has is all zeros).  Rows with an empty or `missing` cell in a column that is used are
-    left out.  Integer or text targets are classes, others are for regression, unless `task` says.  `columns` names the
-    columns, separated by commas, where the file has no line of names; those in `drop` are not used.
+    A column most of whose cells are plain decimal numbers becomes float32; a cell there that is none is missing if it
+    says so (empty, ?, NA, N/A, NaN, null, None, a dot, a dash), else an error.  Any other becomes one indicator per
+    value of the training file, sorted (a value that only `test_source` has is all zeros); among words only empty cells
+    and ? are missing.  Those in `category` are words whatever they look like, ? too.  `missing` lists what else means
+    it, in every column.  Rows with a missing cell in a column that is used are left out.  Whole or text targets are
+    classes, others are for regression, unless `task` says.  `columns` names the columns, separated by commas, where the
+    file has no line of names; those in `drop` are not used.  `became` tells what each column is now.
     """
-    if len(sep) != 1:
-        raise JobError(f"sep: {sep!r} given; should be one character")
-    unused = [name.strip() for name in drop.split(",") if name.strip()]
-    header = None if columns is None else [name.strip() for name in columns.split(",")]
-    train = _read("source", source, sep, missing, header, unused)
-    test = None if test_source is None else _read("test_source", test_source, sep, missing, header, unused)
-    for option, name in [("target", target), *([("group", group)] if group else []), *(("drop", n) for n in unused)]:
-        if name not in train.columns:
-            raise JobError(f"{option}: {name!r} given; {source} has the columns {shown(list(train.columns), 20)}")
-    features = [name for name in train.columns if name not in {target, group, *unused}]
-    if not features:
-        raise ShardError(f"{source}: has no column beside {target!r} to learn from")
-    for name in [*features, target]:
-        if test is not None and name not in test.columns:
-            raise ShardError(f"{test.path}: has no column {name!r}, which {source} has")
-    raw = _typed(train.columns[target] + (test.columns[target] if test else []))
-    count = len(train.lines)
-    (y, y_test), kind, classes = targets(
-        f"{source}: column {target!r}", raw[:count], raw[count:] if test else None, task
-    )
-    if kind == "regression" and not (np.isfinite(y).all() and np.isfinite(y_test).all()):
-        raise ShardError(f"{source}: column {target!r} holds a value that is not a finite number")
-    blocks = [_feature(name, train, test) for name in features]
-    x_test = np.concatenate([block[1] for block in blocks], axis=1)
-    files = [train] if test is None else [train, test]
+    sep = SEPARATORS.get(sep, sep)
+    if len(sep) != 1 or sep in '"\r\n\0':
+        raise JobError(f"sep: {sep!r} given; should be one character, such as ; or \\t")
+    header = None if columns is None else words("columns", columns)
+    if header is not None and not all(header):
+        raise JobError(f"columns: {columns!r} given; one of them has no name")
+    known = Missing(_listed("missing", missing))
+    train = read("source", source, sep, header)
+    test = None if test_source is None else read("test_source", test_source, sep, header)
+    said = Said(target, group, _listed("drop", drop), _listed("category", category))
+    said.check(train)
+
+    found, left_out = said.look(train, known)
+    used = [name for name in found if name not in (target, group)]
+    _check_used(train, test, used, target, left_out)
+    whole, gone = _complete(train, [*used, target, *([group] if group else [])], found, known)
+    whole_test, gone_test = (None, {}) if test is None else _complete(test, [*used, target], found, known)
+
+    y, task_, classes, told = made_target(whole, whole_test, target, found[target], task)
+    became = {name: f"left out: {why}" for name, why in left_out.items()} | {target: told}
+    features = {name: _feature(name, whole, whole_test, found[name]) for name in used}
+    became |= {name: feature[2] for name, feature in features.items()}
+    if group is not None:
+        became[group] = f"clients, {len(set(whole.columns[group]))} of them"
+    for split, counts in (("", gone), (" in the test file", gone_test)):
+        for name, count in counts.items():
+            became[name] += f"; {count} missing{split}"
+    names = [name for feature in features.values() for name in feature[1]]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ShardError(f"{source}: two features would be called {twice!r}; rename one of their columns")
+    x, x_test = (np.concatenate([feature[0][split] for feature in features.values()], axis=1) for split in range(2))
+    splits = [(train, whole)] if test is None or whole_test is None else [(train, whole), (test, whole_test)]
+    dropped = [(sheet.path, len(sheet.lines) - len(kept.lines)) for sheet, kept in splits]
     return Columns(
-        x=np.concatenate([block[0] for block in blocks], axis=1),
-        y=y,
-        task=kind,
+        x=x,
+        y=y[0],
+        task=task_,
         classes=classes,
-        test=None if test is None else (x_test, y_test),
-        features=tuple(name for block in blocks for name in block[2]),
-        groups=None if group is None else np.array(train.columns[group]),
-        notes=tuple(f"{t.path}: {t.dropped} rows with missing values left out" for t in files if t.dropped),
+        test=None if test is None else (x_test, y[1]),
+        features=tuple(names),
+        groups=None if group is None else np.array(whole.columns[group]),
+        notes=tuple(f"{path}: {count} rows with missing values left out" for path, count in dropped if count),
+        became=(*(note for sheet, _ in splits for note in sheet.notes), *_told(list(train.columns), became)),
     )
 
 
-def _feature(name: str, train: Table, test: Table | None) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-    """One column in both splits `(N, width)`, and names: of width 1 for numbers, else one per training value."""
-    numbers = train.numbers(name)
-    if numbers is not None:
-        in_test = np.zeros(0, np.float32) if test is None else test.numbers(name)
-        if test is not None and in_test is None:
-            raise ShardError(f"{test.path}: column {name!r} holds text; in {train.path} it holds numbers alone")
-        assert in_test is not None
-        return numbers[:, None], in_test[:, None], [name]
-    values = sorted(set(train.columns[name]))
-    if len(values) > CATEGORIES:
-        raise ShardError(f"{train.path}: column {name!r} has {len(values)} different texts, too many; drop={name}")
-    hot = np.array(values)
-    return (
-        (np.array(train.columns[name])[:, None] == hot).astype(np.float32),
-        (np.array(test.columns[name] if test else [], dtype=np.str_)[:, None] == hot).astype(np.float32),
-        [f"{name}={value}" for value in values],
-    )
+@dataclass(frozen=True)
+class Said:
+    """What the options say of the columns, by name."""
+
+    target: str
+    group: str | None
+    drop: tuple[str, ...]
+    category: tuple[str, ...]
+
+    def check(self, train: Sheet) -> None:
+        """Refuse, as JobError, names that the file does not have, and what contradicts itself."""
+        named = [("target", self.target), *([("group", self.group)] if self.group is not None else [])]
+        named += [(option, name) for option in ("drop", "category") for name in getattr(self, option)]
+        for option, name in named:
+            if name not in train.columns:
+                near = nearest(name, train.columns)
+                there = shown(list(train.columns), 20)
+                raise JobError(f"{option}: {name!r} given; {train.path} has the columns {there}{near}")
+        for name in self.drop:
+            for option in ("target", "group", "category"):
+                if name == getattr(self, option) or (option == "category" and name in self.category):
+                    raise JobError(f"drop: {name!r} given, which --{option} names too; leave one of them out")
+        if self.group in self.category:
+            raise JobError(f"category: {self.group!r} given, which is the client column; leave it out there")
+
+    def look(self, train: Sheet, missing: Missing) -> tuple[dict[str, Found], dict[str, str]]:
+        """What each column is, and why those that are left out are."""
+        found: dict[str, Found] = {}
+        left_out: dict[str, str] = {}
+        for name, cells in train.columns.items():
+            own = name in (self.target, self.group)
+            if name in self.drop:
+                left_out[name] = "--drop"
+            elif not own and (why := train.leaves_out(name)):
+                left_out[name] = why
+            else:
+                found[name] = look(cells, missing, name in self.category)
+                if name == self.group != self.target and found[name].is_a == "number":
+                    found[name] = Found("category")  # 7 and 7.0 are two clients
+                if found[name].is_a == "nothing":
+                    if own:
+                        raise ShardError(f"{train.path}: column {name!r} holds missing values alone")
+                    left_out[name] = EMPTY
+                    del found[name]
+        return found, left_out
 
 
-def _typed(values: list[str]) -> Array:
-    """Text as integers where all of it is, else as floats where all of it is."""
-    for dtype in (np.int64, np.float64):
-        try:
-            return np.array(values).astype(dtype)
-        except (ValueError, OverflowError):
-            continue
-    return np.array(values)
+EMPTY = "every cell of it is missing"
 
 
-def _read(option: str, path: Path, sep: str, missing: str, names: list[str] | None, unused: list[str]) -> Table:
-    if not path.is_file():
-        raise JobError(f"{option}: there is no file {path}")
-    rows, lines, dropped = [], [], 0
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            cells = reader.reader(file, delimiter=sep, skipinitialspace=True)
-            for row in cells:
-                row = [cell.strip() for cell in row]
-                if not any(row):
-                    continue
-                if names is None:
-                    names = row
-                elif len(row) != len(names):
-                    where = f"{path}, line {cells.line_num}"
-                    raise ShardError(f"{where}: {len(row)} cells where there are {len(names)} columns; sep={sep!r}?")
-                elif any(cell in ("", missing) for cell, name in zip(row, names, strict=True) if name not in unused):
-                    dropped += 1
-                else:
-                    rows.append(row)
-                    lines.append(cells.line_num)
-    except (OSError, UnicodeDecodeError, reader.Error) as error:
-        raise ShardError(f"{path}: cannot be read as a table of UTF-8 text: {error}") from None
-    if not rows or names is None:
-        raise ShardError(f"{path}: has no complete row ({dropped} left out for missing values)")
-    if len(set(names)) != len(names) or "" in names:
-        raise ShardError(f"{path}: its first line should name each column once: {shown(names)}; columns=... can")
-    return Table(path, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), lines, dropped)
+def _listed(option: str, text: str) -> tuple[str, ...]:
+    return tuple(word for word in words(option, text) if word)
+
+
+def _check_used(train: Sheet, test: Sheet | None, used: Iterable[str], target: str, left: Mapping[str, str]) -> None:
+    if not used:
+        if EMPTY in left.values():
+            rows = f"{len(train.lines)} left out for missing values"
+            raise ShardError(f"{train.path}: has no complete row ({rows}): no column beside {target!r} holds anything")
+        raise ShardError(f"{train.path}: has no column beside {target!r} to learn from")
+    for name in (*used, target):
+        if test is not None and name not in test.columns:
+            raise ShardError(f"{test.path}: has no column {name!r}, which {train.path} has")
+
+
+def _complete(
+    sheet: Sheet, names: Sequence[str], found: Mapping[str, Found], missing: Missing
+) -> tuple[Sheet, dict[str, int]]:
+    """The rows that lack none of `names`, and how many cells each of those lacks that lacks some."""
+    gone = {name: lacks(sheet.columns[name], found[name], missing) for name in names}
+    keep = ~np.any(list(gone.values()), axis=0)
+    counts = {name: int(which.sum()) for name, which in gone.items() if which.any()}
+    if not keep.any():
+        most = max(counts, key=lambda name: counts[name])
+        told = f"{len(keep)} left out for missing values, {counts[most]} of them in column {most!r}"
+        raise ShardError(f"{sheet.path}: has no complete row ({told})")
+    return sheet.only(keep), counts
+
+
+def _feature(name: str, train: Sheet, test: Sheet | None, found: Found) -> Feature:
+    return numbers(name, train, test) if found.is_a == "number" else category(name, train, test, found)
+
+
+def _told(names: Sequence[str], became: Mapping[str, str]) -> list[str]:
+    """A line for each column, in the file's order; of many, those that are nothing but numbers in one line."""
+    plain = [name for name in names if became[name].startswith("numbers") and ";" not in became[name]]
+    if len(names) <= LISTED:
+        plain = []
+    lines = [f"column {name!r}: {became[name]}" for name in names if name not in set(plain)]
+    return [*lines, f"{len(plain)} columns are numbers: {shown(plain, 20)}"] if plain else lines

@@ -91,11 +91,11 @@ def test_what_the_target_says(
         ("a,sick\n?,1\n", {}, ShardError, r"has no complete row \(1 left out"),
         ("a,sick\n1,2,3\n", {}, ShardError, "line 2: 3 cells where there are 2 columns"),
         ("a,a\n1,2\n", {}, ShardError, "should name each column once: a, a"),
-        ("a,sick\n1,0\n\nnan,1\n", {}, ShardError, r"line 4, column 'a': nan is not a finite float32"),
+        ("a,sick\n1,0\n\ninf,1\n2,0\n", {}, ShardError, r"line 4, column 'a': 'inf' seems to be no finite number"),
         ("a,sick\n1,0\n1e39,1\n", {}, ShardError, r"line 3, column 'a': 1e39"),
-        ("a,sick\n1,0.5\n2,inf\n", {}, ShardError, "column 'sick' holds a value that is not a finite number"),
+        ("a,sick\n1,0.5\n2,inf\n", {}, ShardError, "line 3, column 'sick': 'inf' seems to be no finite number"),
         ("a,sick\n1,x\n2,y\n", {"task": "regression"}, ShardError, "column 'sick': holds text"),
-        ("a,sick\n" + "".join(f"k{n},1\n" for n in range(1001)), {}, ShardError, "1001 different texts.*drop=a"),
+        ("a,sick\n" + "".join(f"k{n},1\n" for n in range(1001)), {}, ShardError, "1001 different texts.*--drop a"),
     ],
 )
 def test_what_cannot_be(
@@ -114,8 +114,151 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"test\.csv: has no column 'age'"):
         csv(train, target="sick", test_source=stored(tmp_path, "colour,site,sick\nred,north,no\n", "test.csv"))
     wrong = stored(tmp_path, "age,colour,site,sick\nold,red,north,no\n", "test.csv")
-    with pytest.raises(ShardError, match=r"test\.csv: column 'age' holds text"):
+    with pytest.raises(ShardError, match=r"test\.csv, line 2, column 'age': 'old' is no number"):
         csv(train, target="sick", test_source=wrong)
+    for text, told in (("a,sick\n1\0,1\n", "line 2: holds a zero"), ('a,sick\n1,"x\n2,y\n', "is never closed")):
+        with pytest.raises(ShardError, match=told):
+            csv(stored(tmp_path, text), target="sick")
     (tmp_path / "set.csv").write_bytes(b"a,sick\n\xff,1\n")
     with pytest.raises(ShardError, match="cannot be read as a table of UTF-8 text"):
         csv(tmp_path / "set.csv", target="sick")
+
+
+AGES = ["51.2", "48", "60.5", "39", "44.1", "57", "62", "35.5"]
+
+
+def mixed(odd: str, name: str = "bp") -> str:
+    """Eight numbers and one odd cell in line 5, beside labels."""
+    cells = [*AGES[:3], odd, *AGES[3:]]
+    return f"{name};sick\n" + "".join(f'"{cell}";{"yn"[place % 2]}\n' for place, cell in enumerate(cells))
+
+
+@pytest.mark.parametrize(
+    "odd", ["1,000", "30%", "51,26", "2024-01-10", "1_3", "\u221212", "\uff11\uff12", "0x1F", "<5", "inf"]
+)
+def test_one_odd_cell_among_numbers_is_an_error_with_its_place(tmp_path: Path, odd: str) -> None:
+    path = stored(tmp_path, mixed(odd))
+    with pytest.raises(ShardError, match=r"line 5, column 'bp': .*--category bp"):
+        csv(path, target="sick", sep=";")
+    assert csv(path, target="sick", sep=";", category="bp").x.shape == (9, 9)
+
+
+@pytest.mark.parametrize("odd", ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", ".", "-", "<NA>"])
+def test_a_known_marker_among_numbers_is_missing(tmp_path: Path, odd: str) -> None:
+    columns = csv(stored(tmp_path, mixed(odd)), target="sick", sep=";")
+    np.testing.assert_array_equal(columns.x[:, 0], np.array(AGES, np.float64).astype(np.float32))
+    assert columns.features == ("bp",)
+    assert columns.became[0] == "column 'bp': numbers, 35.5 to 62; 1 missing"
+
+
+def test_several_markers_of_ones_own(tmp_path: Path) -> None:
+    text = "bp,colour,sick\n1,red,y\n2,lost,n\n-999.0,red,y\n4,NA,n\n5,blue,y\n"
+    columns = csv(stored(tmp_path, text), target="sick", missing="lost,NA,-999")
+    np.testing.assert_array_equal(columns.x, [[1, 0, 1], [5, 1, 0]])
+
+
+def test_among_words_na_is_a_word_and_told(tmp_path: Path) -> None:
+    """Namibia is NA; only a person can say what it is, so it is told, and among targets asked for."""
+    text = "country,bp,sick\nNA,1,y\nZA,NA,n\nNA,3,y\nBW,4,n\n"
+    path = stored(tmp_path, text)
+    columns = csv(path, target="sick")
+    assert columns.features == ("country=BW", "country=NA", "bp")
+    assert "'NA' (--missing NA, if it means none)" in columns.became[0]
+    assert csv(path, target="sick", missing="NA").features == ("country=BW", "bp")
+    with pytest.raises(
+        ShardError, match=r"line 2, column 'country': 'NA' may be a missing target or a class; say --mi"
+    ):
+        csv(path, target="country")
+    assert csv(path, target="country", category="country").classes == ("BW", "NA")
+    assert csv(path, target="country", missing="NA").classes == ("BW",)
+
+
+def test_what_each_column_became(tmp_path: Path) -> None:
+    rows = [f"{n},{n % 2}.0,k{n},007,{40000000 + n},2024-01-{n + 1:02},,s{n % 3}," for n in range(20)]
+    text = ",y,key,code,id,day,none,site,\n" + "\n".join(rows) + "\n"
+    became = dict(told[8:].split("': ", 1) for told in csv(stored(tmp_path, text), target="y", group="site").became)
+    assert became["Unnamed: 0"].startswith("left out: an index")
+    assert became["y"].endswith("only whole ones (0, 1): if they are classes, --task classification")
+    assert became["key"] == "category with 20 values, most of them once"
+    assert became["code"].endswith("some begin with 0: if they are codes, --category code")
+    assert "whole ones are rounded to float32" in became["id"]
+    assert "look like dates" in became["day"]
+    assert became["none"] == "left out: every cell of it is missing"
+    assert became["site"] == "clients, 3 of them"
+    assert became["Unnamed: 8"].startswith("left out: it has no name and no cell: a comma at the end of lines")
+
+
+def test_a_test_files_cells_go_by_the_same_rules(tmp_path: Path) -> None:
+    train = stored(tmp_path, "a,b,y\n1,red,p\n2,blue,q\n3,red,p\n")
+    columns = csv(train, target="y", test_source=stored(tmp_path, "a,b,y,c\nNA,red,p,\n5,pink,r,\n", "t.csv"))
+    assert columns.test is not None
+    np.testing.assert_array_equal(columns.test[0], [[5, 0, 0]])
+    assert "1 cells of" in columns.became[1]
+    assert "r in" in columns.became[2]
+    with pytest.raises(ShardError, match=r"t\.csv, line 2, column 'a': '1_3'"):
+        csv(train, target="y", test_source=stored(tmp_path, "a,b,y\n1_3,red,p\n", "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("target", "classes"),
+    [
+        (["01", "10", "02"], ("01", "02", "10")),
+        (["+1", "-1", "1"], ("-1", "1")),
+        (["0.10000001", "0.1", "0.2"], ("0.1", "0.10000001", "0.2")),
+    ],
+)
+def test_classes_keep_apart_what_is_apart(tmp_path: Path, target: list[str], classes: tuple[str, ...]) -> None:
+    text = "x,y\n" + "".join(f"{n},{cell}\n" for n, cell in enumerate(target))
+    columns = csv(stored(tmp_path, text), target="y", task="classification")
+    assert columns.classes == classes
+    assert [float(columns.classes[label]) for label in columns.y] == [float(cell) for cell in target]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,y,\n1,p,\n2,q,\n", 2),
+        ("a,y\n1,p,\n2,q,\n", 2),
+        ("a,y,\n1,p\n2,q\n", 2),
+        ("a,y\n1,p,\n2,q\n", "line 2: 3 cells where there are 2 columns; the last is empty: a trailing comma"),
+        ("a,y\n1,2,p\n", "line 2: 3 cells where there are 2 columns; --sep ','"),
+        ("a,,y\n1,2,p\n1,3,q\n", "column 2 has no name; give it one there, or --drop 'Unnamed: 1'"),
+    ],
+)
+def test_commas_at_the_end_of_lines(tmp_path: Path, text: str, rows: int | str) -> None:
+    if isinstance(rows, str):
+        with pytest.raises(ShardError, match=rows):
+            csv(stored(tmp_path, text), target="y")
+    else:
+        columns = csv(stored(tmp_path, text), target="y")
+        assert (columns.features, columns.x.ravel().tolist()) == (("a",), [1, 2])
+        assert "comma" in " ".join(columns.became)
+
+
+def test_given_names_may_repeat_the_line_of_names(tmp_path: Path) -> None:
+    path = stored(tmp_path, ",a,y\n0,red,p\n1,blue,q\n")
+    columns = csv(path, target="y", columns="row,a,y", drop="row")
+    assert (columns.features, len(columns.y)) == (("a=blue", "a=red"), 2)
+    assert "is no row" in columns.became[0]
+    with pytest.raises(ShardError, match="line 1: .* seems to be a line of names"):
+        csv(stored(tmp_path, "a,b,c,y\nx,x,x,p\n"), target="y", columns="k,l,m,y")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"drop": "y"}, "drop: 'y' given, which --target names too"),
+        ({"group": "a", "drop": "a"}, "drop: 'a' given, which --group names too"),
+        ({"category": "d"}, "category: 'd' given; .* has the columns a, b, y"),
+        ({"category": "y", "task": "regression"}, "category: 'y' given, which --task regression learns"),
+        ({"target": "Y"}, "target: 'Y' given; .*did you mean 'y'"),
+    ],
+)
+def test_options_that_contradict_each_other(tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(JobError, match=told):
+        csv(stored(tmp_path, "a,b,y\n1,x,p\n2,z,q\n"), **({"target": "y"} | options))
+
+
+def test_a_tab_and_a_name_with_a_comma(tmp_path: Path) -> None:
+    columns = csv(stored(tmp_path, 'a\t"b,c"\ty\n1\t2\tp\n3\t4\tq\n'), target="y", sep="\\t", drop='"b,c"')
+    assert columns.features == ("a",)

@@ -1,0 +1,146 @@
+"""What a column of cells becomes: numbers, a category, or nothing; and the words that tell a person so."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.data.columns import shown
+from fedmpi.data.errors import ShardError
+from fedmpi.data.importers.cells import Missing, is_marker, looks_like, number
+from fedmpi.data.importers.sheet import Sheet
+from fedmpi.data.importers.words import option
+
+CATEGORIES = 1000  # most values of a text column: more are names or keys, not categories
+MANY = 10  # values of a category from which on it is odd that most of them are there once
+DATE = re.compile(r"[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2}")
+EXACT = 2**24  # whole numbers up to here are float32 too
+
+Block = tuple[NDArray[np.float32], NDArray[np.float32]]
+Feature = tuple[Block, list[str], str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a column is: most of its cells that hold something are numbers, or words, or none holds anything.
+
+    `numbers` counts those that are numbers, or that a person would read as some; `declared`: a person said what it is.
+    """
+
+    is_a: Literal["number", "category", "nothing"]
+    numbers: int = 0
+    declared: bool = False
+
+
+def look(cells: Iterable[str], missing: Missing, declared: bool = False) -> Found:
+    """What a training file's column is; `declared` says that it is a category, whatever its cells look like."""
+    counts = Counter(cells)
+    present = [cell for cell in counts if not (missing.word(cell, True) if declared else missing.quantity(cell))]
+    numbers = sum(counts[cell] for cell in present if number(cell) is not None or looks_like(cell) is not None)
+    if not present:
+        return Found("nothing")
+    if declared or 2 * numbers <= sum(counts[cell] for cell in present):
+        return Found("category", numbers, declared)
+    return Found("number", numbers)
+
+
+def lacks(cells: Sequence[str], found: Found, missing: Missing) -> NDArray[np.bool_]:
+    """Which cells `(N,)` of a column are missing."""
+    known = {
+        cell: missing.quantity(cell) if found.is_a == "number" else missing.word(cell, found.declared)
+        for cell in set(cells)
+    }
+    return np.array([known[cell] for cell in cells], dtype=np.bool_)
+
+
+def doubles(sheet: Sheet, name: str) -> NDArray[np.float64]:
+    """A complete column of numbers `(N,)`; ShardError, with its place and the way out, for a cell that is none."""
+    cells = sheet.columns[name]
+    known = {cell: number(cell) for cell in set(cells)}
+    wrong = next((row for row, cell in enumerate(cells) if known[cell] is None), None)
+    if wrong is not None:
+        cell, like = cells[wrong], looks_like(cells[wrong])
+        if like:
+            told = f"seems to be {like}; write a plain decimal one"
+        else:
+            told = f"is no number, and most of its column are; {option('missing', cell[:60])} if it means none"
+        remedy = f"{option('category', name)} if these are words, {option('drop', name)} to do without"
+        raise ShardError(f"{sheet.where(wrong, name)}: {cell[:60]!r} {told}; {remedy}")
+    return np.array([known[cell] for cell in cells], dtype=np.float64)
+
+
+def singles(sheet: Sheet, name: str) -> NDArray[np.float32]:
+    """`doubles` as float32; ShardError for a number that is too large."""
+    values = doubles(sheet, name)
+    with np.errstate(over="ignore", under="ignore"):
+        single = values.astype(np.float32)
+    wrong = np.flatnonzero(~np.isfinite(single))
+    if len(wrong):
+        cell = sheet.columns[name][wrong[0]]
+        told = f"{cell[:60]} is not a finite float32; {option('missing', cell[:60])} if it means none"
+        raise ShardError(f"{sheet.where(int(wrong[0]), name)}: {told}")
+    return single
+
+
+def numbers(name: str, train: Sheet, test: Sheet | None) -> Feature:
+    """A column of numbers in both splits `(N, 1)`, its name, and what to tell of it."""
+    in_test = np.zeros(0, np.float32) if test is None else singles(test, name)
+    return (singles(train, name)[:, None], in_test[:, None]), [name], number_told(train, name)
+
+
+def number_told(sheet: Sheet, name: str) -> str:
+    """The range of a column of numbers, and what float32 does to it."""
+    values, single = doubles(sheet, name), singles(sheet, name)
+    told = f"numbers, {values.min():g} to {values.max():g}"
+    rounded = int(((np.abs(values) > EXACT) & (values == np.rint(values)) & (single != values)).sum())
+    if rounded:
+        told += f"; {rounded} whole ones are rounded to float32"
+    gone = int(((single == 0) & (values != 0)).sum())
+    if gone:
+        told += f"; {gone} are too small for float32 and became 0"
+    if any(is_code(cell) for cell in set(sheet.columns[name])):
+        told += f"; some begin with 0: if they are codes, {option('category', name)}"
+    return told
+
+
+def is_code(cell: str) -> bool:
+    """Whether a number is written with zeros before it, as codes are."""
+    return len(cell) > 1 and cell[0] == "0" and cell.isdigit()
+
+
+def category(name: str, train: Sheet, test: Sheet | None, found: Found) -> Feature:
+    """A column of words in both splits, one indicator `(N, values)` per value of the training file, sorted."""
+    counts = Counter(train.columns[name])
+    values = sorted(counts)
+    if len(values) > CATEGORIES:
+        told = f"column {name!r} has {len(values)} different texts, too many; {option('drop', name)}"
+        raise ShardError(f"{train.path}: {told}")
+    hot = np.array(values)
+    words = [train.columns[name], [] if test is None else test.columns[name]]
+    first, second = ((np.array(cells, dtype=np.str_)[:, None] == hot).astype(np.float32) for cells in words)
+    told = f"category with {counted(counts)}"
+    odd = [value for value in values if is_marker(value)]
+    if odd:
+        told += f", one of them {shown([repr(value) for value in odd])} ({option('missing', odd[0])}, if it means none)"
+    if sum(DATE.match(value) is not None for value in values) * 2 > len(values):
+        told += f"; they look like dates: {option('drop', name)}, or put numbers in their place"
+    if found.numbers:
+        told += f"; {found.numbers} of its cells look like numbers"
+    if test is not None:
+        strange = Counter(word for word in test.columns[name] if word not in counts)
+        if strange:
+            told += f"; {strange.total()} cells of {test.path} hold others ({shown(sorted(strange))}): all zeros"
+    return (first, second), [f"{name}={value}" for value in values], told
+
+
+def counted(counts: Counter[Any], one: str = "value", more: str = "values") -> str:
+    """How many values, and whether most of them are there once: then they may be keys, dates or odd numbers."""
+    once = sum(count == 1 for count in counts.values())
+    told = f"{len(counts)} {one if len(counts) == 1 else more}"
+    return f"{told}, most of them once" if len(counts) >= MANY and 2 * once > len(counts) else told

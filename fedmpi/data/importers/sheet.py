@@ -1,0 +1,140 @@
+"""A file of separated text as named columns of cells: its line of names, columns without one, commas at lines' ends."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.data.columns import shown
+from fedmpi.data.errors import ShardError
+from fedmpi.data.importers.cells import WHOLE, number
+from fedmpi.data.importers.words import option
+from fedmpi.job import JobError
+
+Row = tuple[int, list[str]]  # the line of the file that it ends in, and its cells
+
+UNNAMED = re.compile(r"Unnamed: [0-9.]+")  # what pandas calls a column without a name
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The rows of a file, column by column, and the line that each row was read from.
+
+    A column without a name is called as pandas calls it, `Unnamed: 0` for the first.  `notes` tell what was understood.
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    lines: list[int]
+    nameless: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def where(self, row: int, name: str) -> str:
+        """A cell's place in the file, for a message."""
+        return f"{self.path}, line {self.lines[row]}, column {name!r}"
+
+    def only(self, keep: NDArray[np.bool_]) -> Sheet:
+        """The rows `(N,)` that are to be kept."""
+        rows = np.flatnonzero(keep).tolist()
+        kept = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
+        return replace(self, columns=kept, lines=[self.lines[row] for row in rows])
+
+    def leaves_out(self, name: str) -> str | None:
+        """Why a column without a name of its own is no feature; None where it may be one.
+
+        ShardError where it has no name and cannot be told to be an index or nothing.
+        """
+        cells = self.columns[name]
+        if name in self.nameless and not any(cells):
+            return "it has no name and no cell: a comma at the end of lines"
+        first = name == next(iter(self.columns))
+        if UNNAMED.fullmatch(name) and (first or name not in self.nameless) and len(set(cells)) == len(cells):
+            if all(WHOLE.fullmatch(cell) for cell in cells):
+                return "an index, as pandas writes it: no name, and a number of its own for each row"
+            if name in self.nameless and all(cell and number(cell) is None for cell in cells):
+                return "names of rows: no name itself, and another text in each row"
+        if name not in self.nameless:
+            return None
+        place = list(self.columns).index(name) + 1
+        raise ShardError(f"{self.path}: column {place} has no name; give it one there, or {option('drop', name)}")
+
+
+def rows(path: Path, sep: str) -> Iterator[Row]:
+    """The rows of a file that are not blank, cells without the spaces around them; ShardError for what is no table."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=sep, skipinitialspace=True, strict=True)
+            try:
+                for cells in reader:
+                    row = [cell.strip() for cell in cells]
+                    if any("\0" in cell for cell in row):
+                        raise ShardError(f"{path}, line {reader.line_num}: holds a zero character (NUL); take it out")
+                    if any(row):
+                        yield reader.line_num, row
+            except csv.Error as error:
+                told = {"unexpected end of data": "a quotation mark is never closed"}.get(str(error), str(error))
+                raise ShardError(f"{path}, line {reader.line_num}: cannot be read as a table: {told}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ShardError(f"{path}: cannot be read as a table of UTF-8 text: {error}") from None
+
+
+def read(option: str, path: Path, sep: str, names: Sequence[str] | None) -> Sheet:
+    """A whole file; `names` where it has no line of names, or one that repeats them."""
+    if not path.is_file():
+        raise JobError(f"{option}: there is no file {path}")
+    found = list(rows(path, sep))
+    notes = []
+    if names is None:
+        if not found:
+            raise ShardError(f"{path}: has no complete row: it is empty")
+        names = found.pop(0)[1]
+    elif found and _repeats(path, found[0][1], names):
+        found.pop(0)
+        notes.append(f"{path}: its first line holds the columns' names, and is no row")
+    count = _width(path, sep, found, names)
+    if count != len(names) or any(len(cells) != count for _, cells in found):
+        notes.append(f"{path}: lines end in a comma, behind which there is nothing")
+    names = names[:count]
+    called = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    if len(set(called)) != len(called) or not any(names):
+        told = f"its first line should name each column once: {shown(called)}"
+        raise ShardError(f"{path}: {told}; --columns can")
+    if not found:
+        raise ShardError(f"{path}: has no complete row: it has a line of names alone")
+    cells = [list(column) for column in zip(*(row[:count] for _, row in found), strict=True)]
+    nameless = frozenset(name for name, given in zip(called, names, strict=True) if not given)
+    lines = [line for line, _ in found]
+    return Sheet(path, dict(zip(called, cells, strict=True)), lines, nameless, tuple(notes))
+
+
+def _repeats(path: Path, first: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a first row is a line of names, though the columns' names were given."""
+    same = [cell for cell, name in zip(first, names, strict=False) if cell and cell == name]
+    if same and 2 * len(same) < sum(bool(cell) for cell in first):
+        told = f"holds {shown(same)}, as --columns does: it seems to be a line of names"
+        raise ShardError(f"{path}, line 1: {told}; give its names as they are, or leave --columns out")
+    return bool(same)
+
+
+def _width(path: Path, sep: str, found: Sequence[Row], names: Sequence[str]) -> int:
+    """How many columns there are, without what a comma at the end of every line makes; ShardError for other lines."""
+    sizes = {len(cells) for _, cells in found}
+    if sizes == {len(names) + 1} and not any(cells[-1] for _, cells in found):
+        return len(names)  # every row ends in a comma, the line of names does not
+    if sizes == {len(names) - 1} and len(names) > 1 and not names[-1]:
+        return len(names) - 1  # the line of names alone does
+    for line, cells in found:
+        if len(cells) != len(names):
+            why = f"--sep {sep!r}?"
+            if len(cells) == len(names) + 1 and not cells[-1]:
+                why = "the last is empty: a trailing comma, which other lines lack"
+            elif not names[-1]:
+                why = "the line of names ends in a comma"
+            raise ShardError(f"{path}, line {line}: {len(cells)} cells where there are {len(names)} columns; {why}")
+    return len(names)
