@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedmpi.tell import Refused as Refused
+
 Clients = NDArray[np.int64]  # indices of clients in their shard set
 Where = str | os.PathLike[str]
 Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
@@ -22,16 +24,6 @@ Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step
 def note(text: str) -> None:
     """Tell the person who started a run what they should know of it, in one line; called at home alone, to be once."""
     print(f"fedmpi: {text}", file=sys.stderr, flush=True)
-
-
-class Refused(Exception):
-    """What a person asked for and cannot have; the message says why and what to do, and is all they see.
-
-    `code` is the exit status: 1 for what was found (a broken shard), 2 for what was asked (a job's field).
-    """
-
-    code = 1
-    tells: bool | None = None  # whether this rank tells it; None before ranks could agree on who does
 
 
 @dataclass(frozen=True)

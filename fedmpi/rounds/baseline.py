@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedmpi import hear
 from fedmpi.comm import Solo, wrap
 from fedmpi.flow import Comm, Refused
 from fedmpi.job import Aggregation, Cohort, Component, Job, Server, Stop
@@ -21,18 +22,22 @@ from fedmpi.rounds.cohort import deal
 from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.run import build, keep_model
 from fedmpi.rounds.scribe import Line
+from fedmpi.tell import Interrupted
 from fedmpi.training.batches import steps
 
 SAMPLE = 100  # clients whose own models are scored on the central test set
 Told = Callable[[Line], None] | None
 
 
+@hear.listening()
 def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -> None:
     """Train a baseline of `job` into `out/baselines/KIND`, a run folder of its own.  Collective.
 
     "pooled" is one learner with everybody's data, which takes as many steps a round as the job's cohort together;
     home trains it alone.  "local" is each client by itself, learning in every round as the job's [local] says; clients
     are dealt to ranks.  Both start from the job's own first model, with a plain step and no stages.
+
+    Raises Interrupted on every rank where one was asked to stop: a baseline keeps nothing halfway.
     """
     comm = wrap(comm)
     folder = RunFolder(out / "baselines" / kind)
@@ -47,14 +52,19 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
         error = refused
     comm.settle(error)
     assert plan is not None
+    error = None
     try:
         if kind == "local":
             _local(plan, comm, folder, on_round)
         elif comm.is_home:
             _pooled(plan, assemble(job, try_out=False), folder, on_round)
     except Refused as refused:
-        comm.fail(refused)
-    comm.settle(None)
+        if refused.tells is not None:  # settled already: every rank comes here
+            raise
+        if not isinstance(refused, Interrupted):
+            comm.fail(refused)
+        error = refused
+    comm.settle(error)
 
 
 def _plain(job: Job) -> Job:
@@ -89,6 +99,8 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
     parts.state.received.copy_(parts.flat.values)
     journal, began = Journal(folder.journal), time.perf_counter()
     for round in range(1, job.rounds + 1):
+        if hear.asked():
+            raise _stopped()
         parts.engine.receive()
         parts.engine.begin()
         begun = time.perf_counter()
@@ -123,9 +135,13 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
     tests = torch.zeros(len(sample), len(names), dtype=torch.float64)
     began = time.perf_counter()
     assert parts.seat is not None
+    stopped: Refused | None = None
     for client in deal(shards.sizes(np.arange(shards.clients)), parts.seats)[parts.seat]:
         parts.state.received.copy_(first)
         for round in range(1, job.rounds + 1):
+            if hear.asked():
+                stopped = _stopped()
+                break
             parts.engine.receive()
             parts.engine.begin()
             parts.state.round = round
@@ -140,6 +156,7 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
             told = [float("nan") if value is None else value for value in (central.get(name) for name in names)]
             tests[int(np.searchsorted(sample, client))] = torch.tensor(told, dtype=torch.float64)
     comm.reduce(rows, tests)
+    comm.settle(stopped)
     if not comm.is_home:
         return
     journal, elapsed = Journal(folder.journal), time.perf_counter() - began
@@ -154,6 +171,10 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
         line: Line = {"round": round, "clients": shards.clients, "train_loss": _number(float(np.nanmean(losses)))}
         line |= {"evaluation": evaluation, "seconds": {"elapsed": elapsed * round / job.rounds}}
         _tell(line, last, journal, on_round)
+
+
+def _stopped() -> Interrupted:
+    return Interrupted("stopped before its end: a baseline keeps nothing halfway, it is begun anew")
 
 
 def _tell(line: Line, last: bool, journal: Journal, on_round: Told) -> None:

@@ -65,6 +65,7 @@ def run(parts: Parts, shuffled: bool) -> None:
         state.ended()
     while True:
         watch = Watch()
+        parts.heed()
         comm.broadcast(state.travels)
         if state.done:
             break

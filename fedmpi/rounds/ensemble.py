@@ -75,6 +75,7 @@ def run(parts: Parts, bootstrap: bool) -> None:
         state.ended()
     while True:
         watch = Watch()
+        parts.heed()
         comm.broadcast(state.travels)
         if state.done:
             break
@@ -115,7 +116,8 @@ def run(parts: Parts, bootstrap: bool) -> None:
             line |= parts.spent(tally, watch) | ({"cohort": drawn.told} if drawn.told else {})
             line["bytes"]["up"] = tally.vector.numel() * 8
             parts.advance(scribe, line)
-    gather(parts, members, parts.ensemble)
+    if not parts.interrupted:
+        gather(parts, members, parts.ensemble)
     parts.close()
     parts.ensemble.voting()
 

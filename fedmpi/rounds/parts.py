@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedmpi import hear
 from fedmpi.aggregation import ReducePath
 from fedmpi.evaluation import Scorer
 from fedmpi.flat import FlatModel
@@ -21,6 +22,7 @@ from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.samplers import Drawn
 from fedmpi.rounds.scribe import Scribe
 from fedmpi.rounds.tally import Tally
+from fedmpi.tell import Interrupted
 from fedmpi.training import Sequential
 from fedmpi.training.batches import work
 
@@ -155,12 +157,26 @@ class Parts:
 
     def ends(self, scribe: Scribe, clients: Clients, tally: Tally, told: dict[str, Any]) -> bool:
         """At home: the line of the model just scored; whether the run ends with that model."""
+        scribe.asked |= tally.asked
         scribe.unfit(tally, lambda place: self.plan.shards.id(int(clients[place])))
         if not scribe.scored(told["evaluation"], told["evaluate"]):
             return False
         self.state.crossing = 0
         self.state.ended(1 if scribe.broken else 0)
         return True
+
+    def heed(self) -> None:
+        """At home, between two rounds: where a rank was asked to stop, the next broadcast ends the run for now."""
+        scribe, state = self.scribe, self.state
+        if scribe is None or state.crossing or scribe.broken or scribe.stopped:
+            return
+        if scribe.asked or hear.asked():
+            state.ended(Interrupted.code)
+
+    @property
+    def interrupted(self) -> bool:
+        """The run ended because somebody asked, and can go on another time; every rank knows."""
+        return self.state.done and self.state.code == Interrupted.code
 
     def told(self, central: dict[str, Any], tally: Tally, watch: Watch) -> dict[str, Any]:
         """What a round's first crossing says of the model received: its scores, and the seconds that they took."""
@@ -200,10 +216,15 @@ class Parts:
         }
 
     def close(self) -> None:
-        """Score the final model centrally and on every client's held-out examples; home writes the last line."""
+        """Score the final model centrally and on every client's held-out examples; home writes the last line.
+
+        A run that is to go on another time has no final model yet: only what its clients kept reaches the disk.
+        """
         comm, shards = self.comm, self.plan.shards
         if self.memory is not None:
             self.memory.sync()
+        if self.interrupted:
+            return
         self.engine.receive()
         self.engine.begin()
         central = self.central() if comm.is_home else {}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedmpi import hear
 from fedmpi.aggregation import ReducePath
 from fedmpi.comm import wrap
 from fedmpi.data import ShardSet
@@ -28,6 +29,7 @@ from fedmpi.rounds.made import made_model
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.scribe import Line, Scribe
+from fedmpi.tell import Interrupted
 from fedmpi.training import Sequential
 from fedmpi.version import VERSION
 
@@ -49,6 +51,7 @@ class Run:
     job: Job
 
 
+@hear.listening()
 def train(
     job: Where | Mapping[str, Any] | Job,
     comm: Any = None,
@@ -69,7 +72,8 @@ def train(
     on disk.  `on_round(line)` is called on rank 0 with each line of the journal, as it is written.
 
     Raises Refused (JobError, ShardError) on every rank, with the message on one of them, where the job cannot be run
-    or a client's update was not finite.
+    or a client's update was not finite.  Raises Interrupted (a Refused) on every rank where one of them was sent USR1:
+    the round under way is finished first and its model is kept, so that `resume` goes on with it.
     """
     comm = wrap(comm)
     folder = RunFolder(Path(out)) if out is not None else None
@@ -103,7 +107,8 @@ def train(
         parts.engine.start_from(first)
     try:
         plan.loop.run(parts)
-        parts.engine.begin()
+        if not parts.interrupted:
+            parts.engine.begin()
         if parts.scribe is not None and folder is not None:
             _keep(parts, folder)
     except Refused as refused:
@@ -112,7 +117,7 @@ def train(
         # One rank alone is in trouble (a shard damaged, a disk full): it cannot come to the next collective.
         comm.fail(refused)
     scribe = parts.scribe
-    comm.settle(_broken(parts) if scribe is not None and scribe.broken else None)
+    comm.settle(_unfinished(parts, folder) if scribe is not None else None)
     return Run(parts.model, scribe.lines if scribe else [], scribe.ended if scribe else None, plan.job)
 
 
@@ -276,10 +281,17 @@ def _machine(parts: Parts) -> dict[str, Any]:
 
 
 def _keep(parts: Parts, folder: RunFolder) -> None:
-    """At home, when all is done: the last checkpoint, the model under its own names, and then DONE."""
+    """At home, when all is done: the last checkpoint, the model under its own names, and then DONE.
+
+    Of a run that is to go on another time the checkpoint is all there is to keep.
+    """
     scribe = parts.scribe
     assert scribe is not None
+    if parts.interrupted and parts.state.round == 1:
+        return
     scribe.checkpoint()
+    if parts.interrupted:
+        return
     keep_model(parts, folder, parts.state.round - 1)
     if not scribe.broken:
         folder.done.write_text(f"{scribe.ended}\n", encoding="utf-8")
@@ -301,8 +313,16 @@ def keep_model(parts: Parts, folder: RunFolder, round: int) -> None:
     write_tensors(folder.model, tensors, facts)
 
 
-def _broken(parts: Parts) -> Refused:
-    made = parts.state.round - 1
-    kept = f"the model of round {made} is kept" if made else "no round was finished"
-    assert parts.scribe is not None
-    return Refused(f"{parts.scribe.broken}; {kept}")
+def _unfinished(parts: Parts, folder: RunFolder | None) -> Refused | None:
+    """At home: why the run has no final model; None where it has one."""
+    scribe, made, rounds = parts.scribe, parts.state.round - 1, parts.plan.job.rounds
+    assert scribe is not None
+    if scribe.broken:
+        kept = f"the model of round {made} is kept" if made else "no round was finished"
+        return Refused(f"{scribe.broken}; {kept}")
+    if not parts.interrupted:
+        return None
+    if not made:
+        return Interrupted("stopped before round 1: there is nothing to keep yet")
+    kept = f"is kept in {folder.path}" if folder else "is not kept, since the run has no folder"
+    return Interrupted(f"stopped after round {made} of {rounds}, which {kept}")

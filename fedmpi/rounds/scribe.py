@@ -43,6 +43,7 @@ class Scribe:
         self.pending: Line | None = None  # line t, until its model has been scored
         self.stopped: str | None = None
         self.broken: str | None = None  # why the run cannot go on
+        self.asked = False  # a rank was asked to stop
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
         self.journal = Journal(folder.journal) if folder else None

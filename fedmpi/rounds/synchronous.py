@@ -33,6 +33,7 @@ def run(parts: Parts) -> None:
     told: dict[str, Any] = {}  # at home: what the crossings of this round took, and the received model's scores
     while True:
         watch = Watch()
+        parts.heed()
         comm.broadcast(state.travels)
         if state.done:
             break

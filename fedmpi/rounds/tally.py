@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-RANK = ("train", "evaluate")  # seconds
+from fedmpi import hear
+
+RANK = ("train", "evaluate", "asked")  # seconds, and whether it was asked to stop
 CLIENT = ("examples", "steps", "loss", "reason")
 
 
@@ -36,7 +38,7 @@ class Tally:
         self.rows[place, len(CLIENT) :] = row
 
     def rank(self, me: int, train: float, evaluate: float, counters: dict[str, int]) -> None:
-        self.ranks[me] = train, evaluate, *(counters[name] for name in self.counters)
+        self.ranks[me] = train, evaluate, hear.asked(), *(counters[name] for name in self.counters)
 
     # What home reads, once the sum is there.
 
@@ -60,6 +62,11 @@ class Tally:
     def unfit(self) -> list[tuple[int, int]]:
         """(place, reason) of the clients whose update could not enter the sum."""
         return [(int(place), int(self.rows[place, 3])) for place in np.flatnonzero(self.rows[:, 3])]
+
+    @property
+    def asked(self) -> bool:
+        """Some rank was asked to stop."""
+        return bool(self.ranks[:, 2].any())
 
     @property
     def client_scores(self) -> NDArray[np.float64]:

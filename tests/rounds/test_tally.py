@@ -90,12 +90,12 @@ def test_over_ranks_it_is_one_reduction_of_float64() -> None:
         assert home.vector.dtype == torch.float64
         assert home.client_scores.ravel().tolist() == [1 / (place + 3) for place in range(4)]
         assert home.examples == 10
-        assert home.ranks.tolist() == [[1.5, 0.5]] * ranks
+        assert home.ranks.tolist() == [[1.5, 0.5, 0.0]] * ranks
 
 
 def test_rows_are_views_of_the_vector_that_travels() -> None:
     tally = Tally(2, 3, ("a", "b"), ("c",))
-    assert tally.vector.numel() == 2 * (2 + 2) + 3 * (4 + 1)
+    assert tally.vector.numel() == 2 * (3 + 2) + 3 * (4 + 1)
     tally.vector.fill_(2.0)
     assert (tally.rows == 2.0).all()
     assert (tally.ranks == 2.0).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,37 @@ def test_every_kind_of_round_gives_the_bits_of_one_process(
     assert torch.equal(weights(run), weights(alone))
     if world.rank == 0:
         assert [line["evaluation"] for line in run.lines] == [line["evaluation"] for line in alone.lines]
+
+
+@pytest.mark.parametrize("who", ["home", "last"])
+def test_a_rank_that_is_asked_to_stop_stops_all_and_the_run_goes_on(
+    world: Any, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, who: str
+) -> None:
+    """USR1 to one rank: every rank leaves with 75 after the same round, and a resume gives the same bits."""
+    out = world.bcast(tmp_path_factory.mktemp("asked") / "run" if world.rank == 0 else None)
+    rank = 0 if who == "home" else world.size - 1
+
+    class Asking(torch.nn.Linear):
+        """A model whose third forward pass of training is interrupted."""
+
+        count = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            Asking.count += self.training
+            if self.training and Asking.count == 3:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return super().forward(x)
+
+    if world.rank == rank and not (rank == 0 and world.size > 1):
+        model: Any = lambda shape, outputs: Asking(*shape, outputs)  # noqa: E731
+        told = None
+    else:
+        model = lambda shape, outputs: torch.nn.Linear(*shape, outputs)  # noqa: E731
+        told = (lambda line: os.kill(os.getpid(), signal.SIGUSR1)) if world.rank == rank else None
+    job |= {"model": "mine", "threads": 1}
+    with pytest.raises(fedmpi.Refused) as stopped:
+        fedmpi.train(job, world, model=model, out=out, on_round=told)
+    assert stopped.value.code == 75
+    run = fedmpi.train(job, world, model=lambda shape, outputs: torch.nn.Linear(*shape, outputs), out=out, resume=True)
+    alone = fedmpi.train(job, model=lambda shape, outputs: torch.nn.Linear(*shape, outputs))
+    assert torch.equal(weights(run), weights(alone))

@@ -1,0 +1,77 @@
+"""Whether this process was asked to stop: a thread hears the signal, whatever the main thread waits in.
+
+A Python handler runs between two instructions of the main thread, and one that waits in a collective executes none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+STOPS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)  # what asks a process that is alone with its run
+RANK = (signal.SIGUSR1,)  # what asks a rank: mpirun hands it on, and does not end the ranks itself soon after
+
+_heard: list[int] = []
+_listens = False
+
+
+def asked() -> bool:
+    """Somebody asked this process to stop."""
+    return bool(_heard)
+
+
+@contextmanager
+def listening(numbers: Sequence[int] = RANK, again: Callable[[int], None] | None = None) -> Iterator[None]:
+    """Hear these signals for a while; `again(number)` is called, on a thread, for each one after the first.
+
+    A signal that is ignored stays ignored and one that the program handles stays its own.  Whoever listens already goes
+    on, and so does a thread that is not the main one: only that may say what a signal does.
+    """
+    global _listens
+    free = [number for number in numbers if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)]
+    if _listens or not free or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    handlers = {}
+    for number in free:
+        handlers[number] = signal.signal(number, _nothing)
+        signal.siginterrupt(number, False)  # a file that a library reads meanwhile is read on
+    thread = threading.Thread(target=_hear, args=(ear, before, frozenset(free), again), daemon=True)
+    thread.start()
+    _listens = True
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        os.write(mouth, b"\0")
+        thread.join()
+        os.close(ear)
+        os.close(mouth)
+        _heard.clear()
+        _listens = False
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The handler in Python's own sense: what is to be done has been done by the thread."""
+
+
+def _hear(ear: int, before: int, numbers: frozenset[int], again: Callable[[int], None] | None) -> None:
+    while (number := os.read(ear, 1)[0]) != 0:
+        if before >= 0:  # an event loop listened here
+            with suppress(OSError):
+                os.write(before, bytes([number]))
+        if number in numbers:
+            _heard.append(number)
+            if again is not None and len(_heard) > 1:
+                again(number)
