@@ -81,9 +81,9 @@ def make(
     train, heldout = dealt.split(np.concatenate(hands), sizes, fraction, for_holdout)
     created = {
         "source": source,
-        "source_options": {name: str(value) for name, value in (source_options or {}).items()},
+        "source_options": _written(source_options),
         "partition": partition,
-        "partition_options": {name: str(value) for name, value in (partition_options or {}).items()},
+        "partition_options": _written(partition_options),
         "clients": len(ids),
         "holdout": fraction,
         "seed": seed,
@@ -110,6 +110,11 @@ def _check_group(source: str, partition: str, given: Mapping[str, Any]) -> None:
     if source in IMPORTERS and group is not None and "groups" not in options(find(PARTITIONS, partition, "partition")):
         told = f"{partition} does not look at clients of the data's own: --partition natural does"
         raise JobError(f"group: {group!r} given, but {told}; leave --group out")
+
+
+def _written(given: Mapping[str, Any] | None) -> dict[str, str]:
+    """Options as the manifest keeps them; a path may hold bytes that are no text."""
+    return {name: str(value).encode(errors="backslashreplace").decode() for name, value in (given or {}).items()}
 
 
 def _shape(array: object) -> str:

@@ -19,7 +19,7 @@ from fedmpi.aggregation import ReducePath
 from fedmpi.comm import wrap
 from fedmpi.data import ShardSet
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Comm, Refused, State, Task, Where
+from fedmpi.flow import Comm, Refused, State, Task, Where, note
 from fedmpi.job import Job, JobError, read, validate
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
@@ -84,6 +84,8 @@ def train(
         if comm.is_home is turn:
             try:
                 plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn)
+                if turn and plan.shards.note:
+                    note(plan.shards.note)
                 if turn and folder is not None:
                     folder.take(resume, overwrite)
             except Refused as refused:
