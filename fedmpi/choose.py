@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import re
 import sys
 import sysconfig
@@ -15,7 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fedmpi.flow import Refused
 
@@ -71,6 +72,8 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
             lines.append(f"{field}: is missing")
         elif detail["type"] == "model_type":
             lines.append(f"{field}: {shown(given)} given; should be a table")
+        elif detail["type"] == "value_error":
+            lines.append(f"{field}: {shown(given)} given; {detail['ctx']['error']}")
         else:
             wanted = detail["msg"].replace("Input should be", "should be").replace("a valid ", "a ")
             wanted = wanted.replace("a integer", "an integer").replace("a tuple", "a list")
@@ -81,8 +84,16 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
 MARK = re.compile(r"[\[(]")  # pydantic's own steps in a path, such as function-before[read(), Component]
 
 
-def shown(value: Any) -> str:
-    text = repr(value)
+def shown(value: Any, quotes: bool = True) -> str:
+    """A value as it was written, cut where it is long."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        digits = int((value.bit_length() - 1) * math.log10(2)) + 1  # Python writes no more than 4,300 of them
+        return f"a number of {digits} digits"
+    if isinstance(value, str):
+        value = value[:100]
+        text = repr(value) if quotes else value
+    else:
+        text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -115,10 +126,11 @@ def options(factory: Callable[..., Any], given: Sequence[str] = ()) -> dict[str,
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(factory, eval_str=True).parameters
-    except NameError:
-        return inspect.signature(factory).parameters  # annotations that are there for a type checker alone
-    except (TypeError, ValueError):
-        return {}  # some of C's own tell nothing of themselves: they are called as they are
+    except Exception:  # annotations that are there for a type checker alone
+        try:
+            return inspect.signature(factory).parameters
+        except (TypeError, ValueError):
+            return {}  # some of C's own tell nothing of themselves: they are called as they are
 
 
 def choose(
@@ -127,7 +139,7 @@ def choose(
     field: str,
     /,
     *,
-    of: type = object,
+    of: Any = object,
     text: bool = False,
     **given: Any,
 ) -> Any:
@@ -146,15 +158,13 @@ def choose(
             raise JobError(
                 f"{field}.{name}: is not an option of {component.name}; it has {known}{nearest(name, allowed)}"
             )
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=not text, allow_inf_nan=False)
-    # The stub wants the fields' names written out; they are the component's own.
-    frame = pydantic.create_model(component.name, __config__=config, **allowed)  # type: ignore[call-overload]
     told = {name: _tuple(allowed[name][0], value) for name, value in component.options.items()}
     try:
+        frame = _frame(allowed, text)
         checked = frame.model_validate(told)
     except pydantic.ValidationError as error:
         raise JobError(explain(error, frame, field)) from None
-    chosen = {name: getattr(checked, name) for name in component.options}
+    chosen = {name: getattr(checked, f"option_{place}") for place, name in enumerate(allowed) if name in told}
     parameters = _parameters(factory).values()
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     names = {parameter.name for parameter in parameters}
@@ -164,13 +174,26 @@ def choose(
     except Refused:
         raise
     except (Exception, SystemExit) as error:
-        if ":" in component.name and _theirs(error):
+        if ":" in component.name and theirs(error):
             raise  # the user's own code: they want its traceback
         raise JobError(f"{field}: {shown(component.name)}: {because(error)}") from error
     if not isinstance(made, of):
-        wanted = f"{of.__module__.split('.')[0]} {of.__name__}"
-        raise JobError(f"{field}: {shown(component.name)} gave a {type(made).__name__}; it should be a {wanted}")
+        raise JobError(f"{field}: {shown(component.name)} gave a {type(made).__name__}; it should be a {of.__name__}")
     return made
+
+
+def _frame(allowed: Mapping[str, tuple[Any, Any]], text: bool) -> type[BaseModel]:
+    """What checks options by the types of their arguments; named by number, for pydantic keeps some names to itself."""
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=not text, allow_inf_nan=False)
+    fields: dict[str, Any] = {
+        f"option_{place}": (kind, Field(... if default is ... else None, alias=name))
+        for place, (name, (kind, default)) in enumerate(allowed.items())
+    }
+    try:
+        return pydantic.create_model("Options", __config__=config, **fields)
+    except Exception:  # a user's annotations may be of no use to pydantic
+        untyped: dict[str, Any] = {name: (Any, field) for name, (_, field) in fields.items()}
+        return pydantic.create_model("Options", __config__=config, **untyped)
 
 
 def because(error: BaseException) -> str:
@@ -180,7 +203,7 @@ def because(error: BaseException) -> str:
     return text if text and isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {text}"
 
 
-def _theirs(error: BaseException) -> bool:
+def theirs(error: BaseException) -> bool:
     """Whether an error comes from code of the user's: neither ours, nor Python's, nor that of what is installed."""
     paths = sysconfig.get_paths()
     others = (str(Path(__file__).parent), *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
@@ -200,12 +223,12 @@ def _tuple(kind: Any, value: Any) -> Any:
 def find(registry: Mapping[str, Callable[..., Any]], name: str, field: str) -> Callable[..., Any]:
     """The factory that a name stands for; `package.module:factory` is imported (the working folder is on the path)."""
     module, colon, attribute = name.partition(":")
-    if not colon and name in registry:
+    if name in registry:
         return registry[name]
-    if not colon or not attribute or not all(part.isidentifier() for part in module.split(".")):
-        raise JobError(
-            f"{field}: {name!r} given; there are {', '.join(registry)}, or package.module:name{nearest(name, registry)}"
-        )
+    named = colon and attribute and len(name) <= 200 and all(part.isidentifier() for part in module.split("."))
+    if not named:
+        known = f"{', '.join(registry)}, or package.module:name{nearest(name, registry)}"
+        raise JobError(f"{field}: {shown(name)} given; there are {known}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:

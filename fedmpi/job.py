@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import stat
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from fedmpi.choose import Component, Frame, JobError, choose, explain, find, nearest, options
+from fedmpi.choose import (
+    Component,
+    Frame,
+    JobError,
+    because,
+    choose,
+    explain,
+    find,
+    nearest,
+    options,
+    shown,
+    theirs,
+)
 from fedmpi.flow import Where
 
 __all__ = [
-    "Aggregation", "Checkpoints", "Cohort", "Component", "Data", "Evaluation", "Job", "JobError", "Local", "Server",
-    "Stop", "choose", "explain", "find", "nearest", "options", "read", "validate",
+    "LARGE", "Aggregation", "Checkpoints", "Cohort", "Component", "Count", "Data", "Evaluation", "Job", "JobError",
+    "Local", "NonNegative", "Positive", "Server", "Stop", "because", "choose", "explain", "find", "nearest", "options",
+    "read", "regular", "shown", "theirs", "validate",
 ]  # fmt: skip
 
 
@@ -39,6 +57,19 @@ Optimizer = Annotated[Component, _named("sgd")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Pipeline = Annotated[tuple[Named, ...], BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # products of two still fit what numpy counts in
+LARGE = 1e30  # times another option it is still a float32
+Positive = Annotated[float, Field(gt=0, le=LARGE)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGE)]
+Every = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _folder(name: str) -> str:
+    """A job's name is its run's folder under runs/."""
+    lines = any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name)
+    if not name.strip() or name in (".", "..") or "/" in name or lines or len(name.encode()) > 200:
+        raise ValueError("should be a folder's name: not blank, no slash, no line break, at most 200 bytes")
+    return name
 
 
 class Data(Frame):
@@ -48,7 +79,7 @@ class Data(Frame):
 class Cohort(Frame):
     """Clients a round: a number, or a fraction of all; all of them where neither is given.  `sampler`: who they are."""
 
-    size: PositiveInt | None = None
+    size: Count | None = None
     fraction: Fraction | None = None
     sampler: Annotated[Component, _named("uniform")] = Component(name="uniform")
 
@@ -68,26 +99,28 @@ class Local(Frame):
     """
 
     optimizer: Optimizer = Component(name="sgd")
-    lr: PositiveFloat = 0.1
-    batch: Annotated[int, Field(ge=0)] = 10
+    lr: Positive = 0.1
+    batch: Every = 10
     remainder: Literal["keep", "drop", "merge"] = "keep"
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    l1: NonNegativeFloat = 0.0
-    l2: NonNegativeFloat = 0.0
-    clip: PositiveFloat | None = None  # L2 norm of a step's gradient
+    epochs: Count | None = None
+    steps: Count | None = None
+    l1: NonNegative = 0.0
+    l2: NonNegative = 0.0
+    clip: Positive | None = None  # L2 norm of a step's gradient
     schedule: Annotated[Component, _named("constant")] = Component(name="constant")  # of the learning rate, over rounds
 
 
 class Aggregation(Frame):
     weights: Literal["examples", "uniform"] = "examples"
-    cap: PositiveInt | None = None  # w = min(examples / cap, 1); the largest client where not given
+    cap: Annotated[int, Field(gt=0, lt=2**53)] | None = (
+        None  # w = min(examples / cap, 1); the largest client where not given
+    )
     stages: Pipeline = ()
 
 
 class Server(Frame):
     optimizer: Optimizer = Component(name="sgd")
-    lr: PositiveFloat = 1.0
+    lr: Positive = 1.0
     schedule: Annotated[Component, _named("constant")] = Component(name="constant")  # of the learning rate, over rounds
     trains: bool = False
 
@@ -95,9 +128,9 @@ class Server(Frame):
 class Evaluation(Frame):
     """`every` rounds, and the final model always; 0 scores the final model alone.  No `metrics`: the task's own."""
 
-    every: Annotated[int, Field(ge=0)] = 1
+    every: Every = 1
     metrics: Names | None = None
-    batch: PositiveInt = 1024
+    batch: Count = 1024
     clients: bool = True  # clients score the received model on their held-out examples
 
 
@@ -105,9 +138,9 @@ class Stop(BaseModel):
     """When to end before `rounds`: a target by its metric's name, `patience` in evaluations, wall `seconds`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     metric: str | None = None  # what patience and the best checkpoint look at; the first metric where not given
-    seconds: PositiveFloat | None = None
+    seconds: Positive | None = None
 
     @property
     def targets(self) -> dict[str, float]:
@@ -117,19 +150,21 @@ class Stop(BaseModel):
 class Checkpoints(Frame):
     """Every how many rounds (0: only at a stop), and how many are kept besides the best."""
 
-    every: Annotated[int, Field(ge=0)] = 1
-    keep: PositiveInt = 2
+    every: Every = 1
+    keep: Count = 2
 
 
 class Job(Frame):
     """Everything a run needs."""
 
-    name: Annotated[str, Field(min_length=1)] = "run"
+    name: Annotated[str, Field(min_length=1), AfterValidator(_folder)] = "run"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    rounds: PositiveInt
+    rounds: Count
     loop: Annotated[Component, _named("synchronous")] = Component(name="synchronous")  # what a round is
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | None = None  # compute threads of a rank; its share of the node's cores where not given
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = (
+        None  # compute threads of a rank; its share of the node's cores where not given
+    )
     data: Data
     cohort: Cohort = Cohort()
     model: Named
@@ -159,6 +194,8 @@ def read(source: Where | Mapping[str, Any], overrides: Sequence[str] = ()) -> Jo
 
     Raises JobError with one line per wrong field.
     """
+    if not isinstance(source, (str, os.PathLike, Mapping)):
+        raise JobError(f"job: {shown(source)} given; should be a TOML file's path, or a dict of the same shape")
     table = dict(source) if isinstance(source, Mapping) else _load(Path(source))
     for text in overrides:
         _override(table, text)
@@ -167,38 +204,88 @@ def read(source: Where | Mapping[str, Any], overrides: Sequence[str] = ()) -> Jo
 
 def validate(table: Mapping[str, Any]) -> Job:
     """The job of a table, its frame checked; JobError names each wrong field, what was given and what is allowed."""
+    _sane(table)
     try:
         return Job.model_validate(table)
     except pydantic.ValidationError as error:
         raise JobError(explain(error, Job)) from None
 
 
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # in a file, a folder's name or a journal
+DEEP, LONG, MANY = 16, 4096, 10_000  # tables within tables, characters of a string, entries of a list or table
+
+
+def _sane(table: Mapping[str, Any]) -> None:
+    """Refuse what nothing that a job means could hold: what checks and shows values would fail on it first."""
+    waiting: list[tuple[str, Any, int]] = [("", table, 0)]
+    while waiting:
+        field, value, depth = waiting.pop()
+        at = shown(field, quotes=False) or "job"
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise JobError(f"{at}: {shown(value)} given; whole numbers should be less than 2^63 in size")
+        if isinstance(value, str) and (len(value) > LONG or UNWRITABLE.search(value)):
+            raise JobError(f"{at}: {shown(value)} given; should have at most {LONG} characters, none of them NUL")
+        if isinstance(value, (Mapping, list, tuple)):
+            if depth == DEEP or len(value) > MANY:
+                raise JobError(f"{at}: should have at most {MANY} entries, and no more than {DEEP} tables deep")
+            named = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for name, inner in named:
+                if isinstance(value, Mapping) and (not isinstance(name, str) or len(name) > 200):
+                    raise JobError(f"{at}: {shown(name)} is a key; keys should be strings of at most 200 characters")
+                waiting.append((f"{field}.{name}" if field else str(name), inner, depth + 1))
+
+
+def regular(path: Where, most: int | None = None) -> None:
+    """Raise OSError where a path is no regular file, or one of more than `most` bytes.
+
+    A device or a pipe must not even be opened: it might never end, or never begin.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if most is not None and found.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, more than {most:,}")
+
+
 def _load(path: Path) -> dict[str, Any]:
+    name = shown(str(path)) if len(str(path)) > LONG or "\0" in str(path) else str(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        regular(path, 2**20)
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise JobError(f"{path}: there is no such job file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError(f"{path}: cannot be read as a job file: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise JobError(f"{path}: is not TOML: {error}") from None
+    except (OSError, ValueError) as error:  # a NUL in its name is a ValueError, like a wrong byte in its text
+        told = error.strerror if isinstance(error, OSError) else error
+        raise JobError(f"{name}: cannot be read as a job file: {told}") from None
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise JobError(f"{path}: is not TOML that can be read: its lists lie too deep in each other") from None
+    except ValueError as error:  # TOMLDecodeError, or a whole number of thousands of digits
+        raise JobError(f"{path}: is not TOML: {because(error)}") from None
 
 
 def _override(table: dict[str, Any], text: str) -> None:
     field, equals, value = text.partition("=")
     keys = field.strip().split(".")
-    if not equals or not all(keys) or keys[0] == "run":
-        raise JobError(f"--set {text!r}: write FIELD=VALUE, as in --set local.lr=0.1")
-    try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a bare word is a string, so that a shell needs no second pair of quotes
+    if not equals or not all(keys) or keys[0] == "run" or len(keys) > DEEP:
+        raise JobError(f"--set {shown(text)}: write FIELD=VALUE, as in --set local.lr=0.1")
     for index, key in enumerate(keys[:-1]):
         below = table.get(key, {})
         if isinstance(below, str):  # `strategy = "fedavg"` and `--set strategy.mu=1`
             below = {"name": below}
         if not isinstance(below, Mapping):
-            raise JobError(f"--set {text!r}: {'.'.join(keys[: index + 1])} is {below!r}, not a table")
+            raise JobError(f"--set {shown(text)}: {'.'.join(keys[: index + 1])} is {shown(below)}, not a table")
         table[key] = dict(below)
         table = table[key]
-    table[keys[-1]] = parsed
+    table[keys[-1]] = _value(value.strip(), f"--set {shown(text)}")
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string, so that a shell needs no second pair of quotes
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"{where}: {because(error)}") from None
+    return parsed["value"] if len(parsed) == 1 else text

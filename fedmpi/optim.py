@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -29,7 +30,8 @@ class Optimizer:
     @cached_property
     def torch(self) -> Any:
         """torch's own optimiser, over the same memory."""
-        return self.kind([self.values], lr=self.lr, foreach=False, **self.options)
+        plain = {"foreach": False} if "foreach" in inspect.signature(self.kind).parameters else {}
+        return self.kind([self.values], lr=self.lr, **plain, **self.options)
 
     def step(self, gradient: Tensor) -> None:
         self.values.grad = gradient
@@ -180,7 +182,57 @@ OPTIMIZERS: dict[str, Callable[..., Maker]] = {
 }
 
 
+# Why each cannot be: a job's optimiser sees one flat vector, and its gradient.
+UNFIT = {
+    "LBFGS": "it asks for the loss again and again",
+    "Muon": "it works on matrices",
+    "Adafactor": "it works on matrices",
+    "SparseAdam": "it takes sparse gradients alone",
+}
+
+
 def optimizer(component: job.Component, field: str) -> Maker:
-    """The maker of a job's optimiser; JobError for an unknown name, option or value."""
-    maker: Maker = job.choose(OPTIMIZERS, component, field)
+    """The maker of a job's optimiser; JobError for an unknown name, option or value.
+
+    One's own is `package.module:name`: a class of torch.optim, or like one, whose steps treat every value alike; or a
+    factory of a `Maker`.
+    """
+    registry: dict[str, Callable[..., Maker]] = OPTIMIZERS
+    if ":" in component.name:
+        kind = job.find(OPTIMIZERS, component.name, field)
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+            unfit = next((UNFIT[base.__name__] for base in kind.__mro__ if base.__name__ in UNFIT), None)
+            if unfit:
+                raise job.JobError(f"{field}: {component.name} given, which cannot be: {unfit}; try adam or sgd")
+            return _torch_s(kind, component, field)
+    maker: Maker = job.choose(registry, component, field, of=Callable)
+    if ":" in component.name:
+        wanted = "a class of torch.optim, or a factory of what makes a fedmpi.optim.Optimizer of (values, lr)"
+        try:
+            made: object = maker(torch.zeros(1), 1.0)
+        except Exception as error:
+            if job.theirs(error):
+                raise
+            raise job.JobError(f"{field}: {component.name}: {job.because(error)}; it should be {wanted}") from error
+        if not isinstance(made, Optimizer):
+            raise job.JobError(f"{field}: {component.name} makes a {type(made).__name__}; it should be {wanted}")
+    return maker
+
+
+def _torch_s(kind: Kind, component: job.Component, field: str) -> Maker:
+    """The maker of a class like torch's; its options are its `__init__`'s, but for those that are filled in here."""
+
+    def made(**options: Any) -> Maker:
+        return _of(kind, **options)
+
+    given = inspect.signature(kind).parameters
+    filled = ("params", "lr", "foreach", "fused", "capturable", "differentiable", "maximize")
+    made.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            one.replace(kind=one.KEYWORD_ONLY)
+            for one in given.values()
+            if one.name not in filled and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        ]
+    )
+    maker: Maker = job.choose({component.name: made}, component, field)
     return maker

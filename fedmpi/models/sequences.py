@@ -32,4 +32,6 @@ def char_lstm(
         raise ValueError(f"takes sequences of characters (length,); these examples have shape {tuple(shape)}")
     if min(embedding, hidden, layers) < 1:
         raise ValueError(f"embedding, hidden and layers are {embedding}, {hidden}, {layers}; each should be at least 1")
+    if layers > 100:
+        raise ValueError(f"layers is {layers}; it should be at most 100")
     return CharLSTM(outputs, embedding, hidden, layers)

@@ -15,16 +15,18 @@ from fedmpi.aggregation import pipeline
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import TASKS, Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import Component, Job, JobError, choose
+from fedmpi.job import LARGE, Component, Job, JobError, because, choose, theirs
 from fedmpi.models import MODELS
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.made import DTYPES, dtype_of, made_model, made_task
 from fedmpi.rounds.plan import Loop, Plan
+from fedmpi.rounds.room import fits
 from fedmpi.rounds.samplers import SAMPLERS, Sampler
 from fedmpi.rounds.stop import Stopper
 from fedmpi.strategies import STRATEGIES, Server, Strategy, sound
 from fedmpi.training import SCHEDULES
 from fedmpi.training.batches import work
+from fedmpi.training.schedules import Schedule
 
 __all__ = ["DTYPES", "assemble", "made_model", "made_task", "resolved_table"]
 
@@ -50,7 +52,7 @@ def assemble(
         raise JobError(
             f"task: regression given, but {job.data.shards} holds {len(shards.classes)} classes, not numbers"
         )
-    pace = choose(SCHEDULES, job.server.schedule, "server.schedule")
+    pace = _schedule(job, job.server.schedule, "server.schedule")
     server = Server(
         optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr, lambda round: pace(round, job.rounds)
     )
@@ -65,6 +67,12 @@ def assemble(
     task = made_task(job, shards, task)
     module = made_model(job, shards, task, model)
     strategy.stays(module)
+    fits(
+        "strategy",
+        sum(part.numel() for part in module.parameters()),
+        dtype.itemsize,
+        2 + strategy.down + len(strategy.up),
+    )
     asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
     own = {"uniform" if weighting == "none" else weighting for weighting in strategy.up} - {"job"}
     for weighting in own:
@@ -84,7 +92,7 @@ def assemble(
     assert job.aggregation.cap is not None
     stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
     optimizer = optim.optimizer(job.local.optimizer, "local.optimizer")
-    schedule = choose(SCHEDULES, job.local.schedule, "local.schedule")
+    schedule = _schedule(job, job.local.schedule, "local.schedule")
     if job.evaluation.metrics == ():
         raise JobError("evaluation.metrics: [] given; leave it out for the task's own, or name some")
     if not job.evaluation.every and (job.stop.targets or job.stop.patience):
@@ -123,6 +131,24 @@ def assemble(
     if try_out:
         _try(plan)
     return plan
+
+
+def _schedule(job: Job, component: Component, field: str) -> Schedule:
+    """A job's schedule, tried in the first and the last round: it should give the factor of a learning rate."""
+    schedule: Schedule = choose(SCHEDULES, component, field, of=Callable)
+    for round in (1, job.rounds):
+        try:
+            factor = float(schedule(round, job.rounds))
+        except Exception as error:
+            if theirs(error):
+                raise
+            told = f"a schedule takes (round, rounds) and gives a factor: {because(error)}"
+            raise JobError(f"{field}: {component.name}: {told}") from error
+        if not 0 <= factor <= LARGE:
+            raise JobError(
+                f"{field}: {component.name} gives {factor:g} in round {round}; should be a factor, 0 or more"
+            )
+    return schedule
 
 
 def _shards(job: Job) -> ShardSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +12,9 @@ from torch import nn
 
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Task
-from fedmpi.job import Component, Job, JobError, choose, nearest
+from fedmpi.job import Component, Job, JobError, choose, nearest, regular, shown
 from fedmpi.models import MODELS
+from fedmpi.rounds.room import fits
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -39,8 +40,8 @@ def dtype_of(job: Job) -> tuple[Component, torch.dtype]:
     options = job.model.options
     given = options.pop("dtype", "float32")
     options.pop("init", None)
-    if given not in DTYPES:
-        raise JobError(f"model.dtype: {given!r} given; there are {', '.join(DTYPES)}{nearest(given, DTYPES)}")
+    if not isinstance(given, str) or given not in DTYPES:
+        raise JobError(f"model.dtype: {shown(given)} given; there are {', '.join(DTYPES)}{nearest(given, DTYPES)}")
     return Component(name=job.model.name, **options), DTYPES[given]
 
 
@@ -59,6 +60,10 @@ def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:
         classes=facts.classes,
         target_shape=facts.target_shape,
     )
+    lacks = [name for name in ("inputs", "loss", "outputs") if not callable(getattr(made, name, None))]
+    lacks += [] if isinstance(getattr(made, "metrics", None), Mapping) else ["metrics (a dict)"]
+    if lacks:
+        raise JobError(f"task: {component.name} gave a {type(made).__name__}; a task has {', '.join(lacks)}")
     return made
 
 
@@ -71,9 +76,14 @@ def made_model(
         module = model
     else:
         registry = MODELS if model is None else {component.name: model}
+        given: dict[str, Any] = {"shape": facts.shape, "outputs": task.outputs(facts.classes)}
         with torch.random.fork_rng(devices=[]):
+            if registry is MODELS and component.name in MODELS:
+                with torch.device("meta"):  # counted before any memory is taken
+                    sketch = choose(MODELS, component, "model", **given)
+                fits("model", sum(part.numel() for part in sketch.state_dict().values()), dtype.itemsize, 4)
             torch.default_generator.manual_seed(job.seed)  # the same start on every rank: what is frozen never travels
-            module = choose(registry, component, "model", shape=facts.shape, outputs=task.outputs(facts.classes))
+            module = choose(registry, component, "model", **given)
     if not isinstance(module, nn.Module):
         raise JobError(
             f"model.name: {component.name!r} gave a {type(module).__name__}; it should return a torch.nn.Module"
@@ -92,6 +102,7 @@ def _load(module: nn.Module, init: Any) -> None:
     if not isinstance(init, str):
         raise JobError(f"model.init: {init!r} given; should be the path of a safetensors file")
     try:
+        regular(init)
         tensors = load_file(init)
     except (OSError, SafetensorError) as error:
         raise JobError(f"model.init: {init}: cannot be read as safetensors: {error}") from None

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedmpi.flow import Clients, entropy
-from fedmpi.job import JobError
+from fedmpi.job import JobError, Positive
 from fedmpi.rounds.trace import Moment, race, read
-
-Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ class Trace(Sampler):
         ids: Callable[[], Sequence[str]],
         work: NDArray[Any],
         file: str,
-        over: Annotated[float, Field(ge=1)] = 1.0,
+        over: Annotated[float, Field(ge=1, le=1e6)] = 1.0,
         deadline: Positive | None = None,
         period: Positive | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedmpi.job import JobError, Stop, nearest
+from fedmpi.job import JobError, Stop, nearest, shown
 
 
 class Stopper:
@@ -26,7 +26,7 @@ class Stopper:
                     f"{nearest(name, fields)}"
                 )
             if isinstance(target, bool) or not isinstance(target, (int, float)) or not math.isfinite(target):
-                raise JobError(f"stop.{name}: {target!r} given; should be a number")
+                raise JobError(f"stop.{name}: {shown(target)} given; should be a number")
         if stop.metric is not None and stop.metric not in scores:
             raise JobError(
                 f"stop.metric: {stop.metric!r} given; scored are {', '.join(scores)}{nearest(stop.metric, scores)}"
@@ -67,9 +67,7 @@ class Stopper:
         return {name: spread["mean"] for name, spread in (own or evaluation.get("clients", {})).items()}
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "best_round": self.best_round, "since": self.since, "metric": self.metric}
+        return {"best": self.best, "best_round": self.best_round, "since": self.since}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        if state.get("metric", self.metric) != self.metric:
-            return  # the best so far is of another metric
         self.best, self.best_round, self.since = state["best"], state["best_round"], state["since"]

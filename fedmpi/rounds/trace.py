@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi.flow import Clients, Refused
-from fedmpi.job import JobError
+from fedmpi.job import JobError, regular
 
 Seconds = NDArray[np.float64]
 
@@ -97,6 +97,7 @@ def read(file: str, ids: Sequence[str], period: float | None) -> Stays:
     """
     places = {client: place for place, client in enumerate(ids)}
     try:
+        regular(file)
         with open(file, newline="", encoding="utf-8-sig") as text:  # spreadsheets begin theirs with a mark
             reader = csv.reader(text, strict=True)
             try:

@@ -7,15 +7,16 @@ averaging (option II).  All models travel, each from a seed of its own; a client
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Count, Server, Strategy, plain_server
+from fedmpi.strategies.strategy import Server, Strategy, plain_server
 
 
 class IFCA(Strategy):
@@ -23,7 +24,7 @@ class IFCA(Strategy):
 
     common: ClassVar[bool] = False
 
-    def __init__(self, server: Server, clusters: Count = 2) -> None:
+    def __init__(self, server: Server, clusters: Annotated[int, Field(ge=1, le=1000)] = 2) -> None:
         super().__init__(server)
         self.models = self.down = clusters
         self.up = ("job",) * clusters

@@ -10,13 +10,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedmpi.flow import Client, Layout, Learner, Rule, State, Task
-from fedmpi.job import Job, JobError, nearest
+from fedmpi.job import Count, Job, JobError, NonNegative, Positive, nearest
 from fedmpi.optim import Maker, Optimizer
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+__all__ = [
+    "Count", "Decay", "NonNegative", "Positive", "Server", "Strategy", "mean_loss", "own_steps", "plain_server",
+    "plain_steps", "sound",
+]  # fmt: skip
+
 Decay = Annotated[float, Field(ge=0, lt=1)]  # how much of a running mean is kept
-Count = Annotated[int, Field(ge=1)]
 
 
 class Server:

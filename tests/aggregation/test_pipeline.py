@@ -156,7 +156,7 @@ class Counts(Stage):
         (One, "made 1 values of int64 of an update, where `wire` says 10"),
         (Clients, "acts on 'clients'; the reduce path has 'client' and 'rank'; did you mean 'client'?"),
         (Counts, "counts 0 numbers and names 1 counters"),
-        (dict, "gave a dict; it should be a fedmpi Stage"),
+        (dict, "gave a dict; it should be a Stage"),
     ],
 )
 def test_a_stage_of_one_s_own_is_what_it_says(kind: type, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:

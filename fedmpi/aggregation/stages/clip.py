@@ -6,13 +6,13 @@ section 3: flat clipping.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
 from fedmpi.aggregation.stages.stage import Stage
 from fedmpi.flow import Passage
+from fedmpi.job import Positive
 
 
 class Clip(Stage):
@@ -20,7 +20,7 @@ class Clip(Stage):
 
     counters: ClassVar[tuple[str, ...]] = ("clipped",)
 
-    def __init__(self, bound: Annotated[float, Field(gt=0)]) -> None:
+    def __init__(self, bound: Positive) -> None:
         self.bound = bound
         self.clipped = 0
 
