@@ -176,7 +176,7 @@ def choose(
     except (Exception, SystemExit) as error:
         if ":" in component.name and theirs(error):
             raise  # the user's own code: they want its traceback
-        raise JobError(f"{field}: {shown(component.name)}: {because(error)}") from error
+        raise JobError(f"{field}: {shown(component.name, quotes=False)}: {because(error)}") from error
     if not isinstance(made, of):
         raise JobError(f"{field}: {shown(component.name)} gave a {type(made).__name__}; it should be a {of.__name__}")
     return made

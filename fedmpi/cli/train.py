@@ -32,6 +32,9 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if any.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    reschedule: Annotated[
+        bool, typer.Option("--reschedule", help="With --resume: let the schedules count another number of rounds.")
+    ] = False,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="pooled|local", help="Train a baseline of the job instead, into the run's baselines/."),
@@ -53,7 +56,7 @@ def train(
 
         show(_read(job, overrides), ranks or _ranks(None))
         return 0
-    asked = Asked(job, out, tuple(overrides or ()), resume, overwrite, baseline, quiet)
+    asked = Asked(job, out, tuple(overrides or ()), resume, overwrite, reschedule, baseline, quiet)
     found = launch.world()
     if found is None:
         launch.refuse_singletons(1)
@@ -73,6 +76,7 @@ class Asked:
     overrides: tuple[str, ...]
     resume: bool
     overwrite: bool
+    reschedule: bool
     baseline: str | None
     quiet: bool
 
@@ -83,7 +87,12 @@ class Asked:
         """The same again, for the ranks to read."""
         words = ["train", str(self.path), "--out", str(folder)]
         words += [word for text in self.overrides for word in ("--set", text)]
-        switches = {"--resume": self.resume, "--overwrite": self.overwrite, "--quiet": self.quiet}
+        switches = {
+            "--resume": self.resume,
+            "--overwrite": self.overwrite,
+            "--reschedule": self.reschedule,
+            "--quiet": self.quiet,
+        }
         words += [name for name, given in switches.items() if given]
         return [*words, "--baseline", self.baseline] if self.baseline else words
 
@@ -108,6 +117,7 @@ def _start(asked: Asked, ranks: int | None) -> int:
     from fedmpi.comm import Place
     from fedmpi.records.folder import RunFolder
     from fedmpi.rounds import assemble
+    from fedmpi.rounds.resume import find
 
     job = _read(asked.path, asked.overrides)
     plan = assemble(job)
@@ -115,7 +125,7 @@ def _start(asked: Asked, ranks: int | None) -> int:
         Place().device(job.device)
     folder = RunFolder(asked.folder(job))
     if asked.baseline is None:
-        folder.take(asked.resume, asked.overwrite)
+        find(folder, plan, asked.resume, asked.overwrite, asked.reschedule)
     done = None if asked.baseline else folder.done
     return launch.run(ranks or _ranks(plan.cohort), asked.words(folder.path), done=done)
 
@@ -144,7 +154,15 @@ def _train(asked: Asked, world: Any) -> int:
             rounds.baseline(job, comm, asked.baseline, folder, told)
             folder = folder / "baselines" / asked.baseline
         else:
-            rounds.train(job, comm, out=folder, resume=asked.resume, overwrite=asked.overwrite, on_round=told)
+            rounds.train(
+                job,
+                comm,
+                out=folder,
+                resume=asked.resume,
+                overwrite=asked.overwrite,
+                reschedule=asked.reschedule,
+                on_round=told,
+            )
     finally:
         if progress is not None:
             progress.stop()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedmpi.job import JobError
 
 Rows = NDArray[np.int64]
 
@@ -17,6 +20,60 @@ class Dealt:
 
     rows: Rows
     offsets: Rows
+
+
+def hands(dealt: object, name: str, examples: int, clients: int | None) -> tuple[list[str], list[Rows]]:
+    """Clients' ids, and the rows of each, of what the partition `name` dealt of so many `examples`.
+
+    It may leave rows to nobody, but a row has one owner.  JobError for what is no deal to `clients` (None: any number).
+    """
+    if isinstance(dealt, Mapping):
+        ids, given = [str(client) for client in dealt], list(dealt.values())
+    elif isinstance(dealt, (list, tuple)) or (isinstance(dealt, np.ndarray) and dealt.ndim == 2):
+        width = len(str(len(dealt) - 1))
+        ids, given = [f"client-{client:0{width}}" for client in range(len(dealt))], list(dealt)
+    else:
+        told = "should give a list of row numbers, an array for each client, or a dict of them by client id"
+        raise JobError(f"partition: {name} gave a {type(dealt).__name__}; it {told}")
+    if not given or clients not in (None, len(given)):
+        raise JobError(f"partition: {name} dealt to {len(given)} clients, where {clients or 'some'} are asked for")
+    found = [
+        _hand(f"partition: {name}: client {client!r}", hand, examples) for client, hand in zip(ids, given, strict=True)
+    ]
+    owner = np.full(examples, -1, dtype=np.int64)
+    for client, rows in enumerate(found):
+        taken = rows[owner[rows] >= 0]
+        repeated = rows[np.setdiff1d(np.arange(len(rows)), np.unique(rows, return_index=True)[1])]
+        if len(taken) or len(repeated):
+            row = int((taken if len(taken) else repeated)[0])
+            other = f"to client {ids[owner[row]]!r} too" if len(taken) else "twice"
+            raise JobError(
+                f"partition: {name}: dealt row {row} to client {ids[client]!r}, and {other}; a row has one owner"
+            )
+        owner[rows] = client
+    return ids, found
+
+
+def _hand(where: str, hand: Any, examples: int) -> Rows:
+    """One client's rows as it was dealt them, if they are some."""
+    try:
+        rows = np.asarray(hand)
+    except ValueError:
+        rows = np.empty(0, dtype=object)
+    if rows.shape == (0,) and rows.dtype.kind == "f":
+        return np.empty(0, dtype=np.int64)  # an empty list is no float
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        what = "; a mask: np.flatnonzero makes rows of it" if rows.dtype.kind == "b" else ""
+        told = (
+            f"{rows.dtype} of shape {rows.shape}"
+            if isinstance(hand, (np.ndarray, list, tuple))
+            else type(hand).__name__
+        )
+        raise JobError(f"{where} was dealt {told}; should be row numbers, integers of shape (n,){what}")
+    if len(rows) and (rows.min() < 0 or rows.max() >= examples):
+        row = rows.min() if rows.min() < 0 else rows.max()
+        raise JobError(f"{where} was dealt row {row}; there are rows 0 to {examples - 1}")
+    return rows.astype(np.int64, copy=False)
 
 
 def split(rows: Rows, sizes: Rows, fraction: float, rng: np.random.Generator) -> tuple[Dealt, Dealt]:

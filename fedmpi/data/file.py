@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import stat
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,8 +43,11 @@ class ShardFile:
                 # No lock: the file is only read, and a parallel file system may have no locks to give.
                 source = stack.enter_context(h5py.File(self.path, "r", locking=False))
                 self._open(source, entry, manifest)
-            except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-                raise self._broken(f"cannot be read as a shard ({error})") from None
+            except ShardError:
+                raise
+            except Exception as error:  # whatever h5py and NumPy meet in a file that somebody else may have written
+                told = " ".join(str(error).split())[:200] or type(error).__name__
+                raise self._broken(f"cannot be read as a shard ({told})") from None
             if any(isinstance(column, h5py.Dataset) for column in vars(self).values()):
                 self._source = source  # what is read piece by piece needs its file open
                 stack.pop_all()
@@ -84,6 +88,15 @@ class ShardFile:
         finally:
             os.close(handle)
 
+    def part(self, column: Column, start: int, stop: int) -> NDArray[Any]:
+        """Rows of a column, from one up to another; ShardError where a compressed piece of it is damaged."""
+        try:
+            values: NDArray[Any] = column[start:stop]
+        except (OSError, ValueError, RuntimeError) as error:
+            told = " ".join(str(error).split())[:200]
+            raise self._broken(f"rows {start} to {stop} cannot be read ({told})") from None
+        return values
+
     def names(self) -> NDArray[np.bytes_]:
         """The clients' ids `(K,)` as UTF-8 bytes, padded to the longest."""
         ids = self.ids[:]
@@ -101,11 +114,14 @@ def check_size(path: Path, entry: Entry) -> None:
     """ShardError where a file is missing or not as long as its manifest says."""
     remedy = "make the set again with `fedmpi shard`, or copy it again"
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except FileNotFoundError:
         raise ShardError(f"{path}: is missing; {remedy}") from None
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ShardError(f"{path}: is not a file; {remedy}")
+    size = status.st_size
     if size != entry.bytes:
         state = "cut short" if size < entry.bytes else "too long"
         raise ShardError(f"{path}: is {state}: {size} bytes, the manifest says {entry.bytes}; {remedy}")

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.data import writer
+from fedmpi.data import dealt, writer
 from fedmpi.data.columns import Array, Columns, finite
-from fedmpi.data.dealt import split
 from fedmpi.data.errors import ShardError
 from fedmpi.data.importers import IMPORTERS
 from fedmpi.data.partitions import PARTITIONS
@@ -48,11 +47,17 @@ def make(
     if clients is not None and clients < 1:
         raise JobError(f"clients: {clients} given; should be at least 1")
     writer.check(out, files, holdout, overwrite)
+    _check_group(source, partition, source_options or {})
     for_source, for_partition, for_holdout = (np.random.default_rng((seed, step)) for step in range(3))
 
     told(f"importing {source}")
     named = Component.model_validate({**(source_options or {}), "name": source})
-    columns: Columns = choose(IMPORTERS, named, "importer", text=True, rng=for_source)
+    columns: Columns = choose(IMPORTERS, named, "importer", of=Columns, text=True, rng=for_source)
+    for x, y in ((columns.x, columns.y), *([columns.test] if columns.test else [])):
+        if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.shape[:1] != y.shape[:1] or not x.ndim:
+            raise JobError(
+                f"importer: {source} gave x {_shape(x)} for y {_shape(y)}; should be arrays, a row per example"
+            )
     for name, array in zip(("x", "y", "x of the test split", "y of the test split"), _arrays(columns), strict=False):
         finite(f"{source}: {name}", array)
     if columns.features and (len(columns.features),) != columns.x.shape[1:]:
@@ -63,23 +68,22 @@ def make(
     told(f"dealing {len(columns.y)} examples by {partition}")
     named = Component.model_validate({**(partition_options or {}), "name": partition})
     given: dict[str, Any] = {"y": columns.y, "clients": clients, "rng": for_partition, "groups": columns.groups}
-    dealt = choose(PARTITIONS, named, "partition", text=True, **given)
-    if isinstance(dealt, dict):
-        ids, hands = list(dealt), list(dealt.values())
-    else:
-        width = len(str(len(dealt) - 1))
-        ids, hands = [f"client-{client:0{width}}" for client in range(len(dealt))], dealt
+    ids, hands = dealt.hands(
+        choose(PARTITIONS, named, "partition", text=True, **given), partition, len(columns.y), clients
+    )
     sizes = np.array([len(hand) for hand in hands], dtype=np.int64)
     if sizes.sum() < len(columns.y):
         told(f"{len(columns.y) - sizes.sum()} examples are left over and go to nobody")
+    if not sizes.all():
+        told(f"{int((sizes == 0).sum())} clients have no example")
 
     fraction = (0.2 if columns.test is None else 0.0) if holdout is None else holdout
-    train, heldout = split(np.concatenate(hands), sizes, fraction, for_holdout)
+    train, heldout = dealt.split(np.concatenate(hands), sizes, fraction, for_holdout)
     created = {
         "source": source,
-        "source_options": {name: str(value) for name, value in (source_options or {}).items()},
+        "source_options": _written(source_options),
         "partition": partition,
-        "partition_options": {name: str(value) for name, value in (partition_options or {}).items()},
+        "partition_options": _written(partition_options),
         "clients": len(ids),
         "holdout": fraction,
         "seed": seed,
@@ -98,6 +102,23 @@ def make(
         created=created,
         overwrite=overwrite,
     )
+
+
+def _check_group(source: str, partition: str, given: Mapping[str, Any]) -> None:
+    """Refuse a client column that no one looks at: it would be no feature either."""
+    group = given.get("group")
+    if source in IMPORTERS and group is not None and "groups" not in options(find(PARTITIONS, partition, "partition")):
+        told = f"{partition} does not look at clients of the data's own: --partition natural does"
+        raise JobError(f"group: {group!r} given, but {told}; leave --group out")
+
+
+def _written(given: Mapping[str, Any] | None) -> dict[str, str]:
+    """Options as the manifest keeps them; a path may hold bytes that are no text."""
+    return {name: str(value).encode(errors="backslashreplace").decode() for name, value in (given or {}).items()}
+
+
+def _shape(array: object) -> str:
+    return f"of shape {array.shape}" if isinstance(array, np.ndarray) else f"as a {type(array).__name__}"
 
 
 def _arrays(columns: Columns) -> tuple[Array, ...]:

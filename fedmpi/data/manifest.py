@@ -1,9 +1,11 @@
-"""What a shard set says of itself: `manifest.json`, small however many clients there are."""
+"""What a shard set says of itself: `manifest.json`, small however many clients there are, under its own checksum."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +16,11 @@ from fedmpi.data.errors import ShardError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+LARGEST = 2**28  # bytes of a manifest; a million features take a tenth of it
+AGAIN = "make the set again with `fedmpi shard`"
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+Stored = Annotated[str, Field(pattern=r"^(u?int8|int(16|32|64)|float(16|32|64))$")]
 
 
 class Frame(BaseModel):
@@ -37,6 +42,7 @@ class Manifest(Frame):
 
     `features` names the columns of x in their order, where they have names.  `labels` are the lowest and the highest
     integer target of all examples, those of a test split too; None for other targets, and in manifests of before.
+    `checksum` is `seal` of all else; None in manifests of before.
     """
 
     format: Literal["fedmpi-shards"] = "fedmpi-shards"
@@ -45,9 +51,9 @@ class Manifest(Frame):
     classes: tuple[str, ...]
     scale: float
     shape: tuple[Count, ...]
-    dtype: str
+    dtype: Stored
     target_shape: tuple[Count, ...]
-    target_dtype: str
+    target_dtype: Stored
     clients: Annotated[int, Field(ge=1)]
     examples: Count
     largest: Count
@@ -58,47 +64,84 @@ class Manifest(Frame):
     features: tuple[str, ...] = ()
     labels: tuple[int, int] | None = None
     created: dict[str, Any] = {}
+    checksum: int | None = None
 
     @property
     def digest(self) -> str:
         """Hex digest of the data that this describes: not of sizes on disk, nor of how it was made."""
         told = self.model_dump(
-            mode="json", exclude={"created", "labels"} | ({"features"} if not self.features else set())
+            mode="json", exclude={"created", "labels", "checksum"} | ({"features"} if not self.features else set())
         )
         for entry in [*told["train"], told["test"]]:
             del entry["bytes"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether its numbers can be true of one set."""
+        clients, examples = (sum(getattr(entry, what) for entry in self.train) for what in ("clients", "examples"))
+        start, stop = self.central
+        return (
+            (clients, examples, self.test.clients) == (self.clients, self.examples, self.clients)
+            and self.largest <= self.examples
+            and self.heldout <= self.test.examples
+            and 0 <= start <= stop <= self.test.examples
+            and math.isfinite(self.scale)
+            and (not self.features or self.shape == (len(self.features),))
+        )
+
+
+def seal(table: dict[str, Any]) -> int:
+    """The CRC-32 of a manifest's table, its checksum aside: of what it says, not of how the file is laid out."""
+    told = {name: value for name, value in table.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(told, sort_keys=True).encode())
+
+
+def text(manifest: Manifest) -> str:
+    """A manifest as it is written: under its checksum."""
+    table = manifest.model_dump(mode="json")
+    return json.dumps(table | {"checksum": seal(table)}, indent=1)
+
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a shard set; ShardError where there is none, or none that this version reads."""
+    """The manifest of a shard set; ShardError where there is none, none that this version reads, or a changed one."""
     path = folder / MANIFEST
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        what = (
-            "holds no manifest.json: it is not a shard set, or was not written to its end"
-            if folder.is_dir()
-            else ("there is no such folder")
-        )
-        raise ShardError(f"{folder}: {what}; `fedmpi shard` makes one") from None
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error}") from None
-    try:
-        version = json.loads(text)["schema_version"]
-    except (ValueError, KeyError, TypeError):
-        raise ShardError(
-            f"{path}: is not the manifest of a shard set; make the set again with `fedmpi shard`"
-        ) from None
+    table = _table(folder, path)
+    version = table.get("schema_version")
+    if version is None:
+        raise ShardError(f"{path}: is not the manifest of a shard set; {AGAIN}")
     if version != SCHEMA:
         remedy = "make it again with `fedmpi shard`, or use the fedmpi that wrote it"
-        raise ShardError(f"{path}: has schema version {version}, this fedmpi reads {SCHEMA}; {remedy}")
+        raise ShardError(f"{path}: has schema version {str(version)[:20]}, this fedmpi reads {SCHEMA}; {remedy}")
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(json.dumps(table))
     except pydantic.ValidationError as error:
-        fields = ", ".join(".".join(map(str, detail["loc"])) for detail in error.errors())
-        raise ShardError(f"{path}: is damaged ({fields}); make the set again with `fedmpi shard`") from None
-    counted = [sum(entry.clients for entry in manifest.train), sum(entry.examples for entry in manifest.train)]
-    if counted != [manifest.clients, manifest.examples] or manifest.test.clients != manifest.clients:
-        raise ShardError(f"{path}: is damaged (its files do not add up); make the set again with `fedmpi shard`")
+        fields = ", ".join(".".join(map(str, detail["loc"])) for detail in error.errors()[:8])
+        raise ShardError(f"{path}: is damaged ({fields[:200]}); {AGAIN}") from None
+    if manifest.checksum is not None and manifest.checksum != seal(table):
+        told = "was changed after the set was written, or is damaged: its checksum is wrong"
+        raise ShardError(f"{path}: {told}; put it back as it was, or {AGAIN}")
+    if not manifest.adds_up:
+        raise ShardError(f"{path}: is damaged (its files do not add up); {AGAIN}")
     return manifest
+
+
+def _table(folder: Path, path: Path) -> dict[str, Any]:
+    """What the file holds, before anything is believed; a pipe or a device is never opened."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ShardError(f"{path}: is not a file; {AGAIN}")
+        if path.exists() and path.stat().st_size > LARGEST:
+            raise ShardError(f"{path}: is {path.stat().st_size} bytes long, too long for a manifest; {AGAIN}")
+        table = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        what = "holds no manifest.json: it is not a shard set, or was not written to its end"
+        what = what if folder.is_dir() else "there is no such folder"
+        raise ShardError(f"{folder}: {what}; `fedmpi shard` makes one") from None
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise ShardError(f"{path}: is not the manifest of a shard set; {AGAIN}") from None
+    if not isinstance(table, dict):
+        raise ShardError(f"{path}: is not the manifest of a shard set; {AGAIN}")
+    return table

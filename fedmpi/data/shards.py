@@ -15,7 +15,7 @@ from torch import Tensor
 from fedmpi.data import manifest as manifests
 from fedmpi.data.errors import ShardError
 from fedmpi.data.file import Column, ShardFile, check_size
-from fedmpi.data.manifest import Manifest
+from fedmpi.data.manifest import MANIFEST, Manifest
 from fedmpi.flow import Clients, Where
 
 HISTOGRAMS = 5  # clients whose labels the summary counts
@@ -61,6 +61,14 @@ class ShardSet:
             check_size(path / entry.name, entry)
         return cls(path, manifest)
 
+    @property
+    def note(self) -> str | None:
+        """What a person should know before they trust the set; None where there is nothing."""
+        if self.manifest.checksum is not None:
+            return None
+        told = "was written by a fedmpi that kept no checksum of it, so a change to it would not be seen"
+        return f"{self.folder / MANIFEST}: {told}; `fedmpi shard` makes it again"
+
     def sizes(self, clients: Clients) -> NDArray[np.int64]:
         """Training examples of each of `clients (n,)`."""
         clients = np.asarray(clients, dtype=np.int64)
@@ -91,7 +99,7 @@ class ShardSet:
         """What the central score uses: the set's own split, or else everything that clients keep aside."""
         if self._central is None:
             file, (start, stop) = self._test_file(), self.manifest.central
-            x, y = file.x[start:stop], file.y[start:stop]
+            x, y = file.part(file.x, start, stop), file.part(file.y, start, stop)
             if [_crc(x), _crc(y)] != file.central_checksums:
                 raise ShardError(
                     f"{file.path}: the test examples are damaged; copy the file again or make the set again"
@@ -109,7 +117,7 @@ class ShardSet:
             ranges = [
                 (int(block.min()), int(block.max()))
                 for file in files
-                for block in (file.y[start : start + BLOCK] for start in range(0, len(file.y), BLOCK))
+                for block in (file.part(file.y, start, start + BLOCK) for start in range(0, len(file.y), BLOCK))
                 if block.size
             ]
             if ranges:
@@ -184,7 +192,7 @@ class ShardSet:
 
     def _serve(self, file: ShardFile, local: int, client: int, split: str) -> tuple[Tensor, Tensor]:
         start, stop = int(file.offsets[local]), int(file.offsets[local + 1])
-        x, y = file.x[start:stop], file.y[start:stop]
+        x, y = file.part(file.x, start, stop), file.part(file.y, start, stop)
         if split not in self._verified:
             self._verified[split] = np.zeros(self.manifest.clients, dtype=np.bool_)
         if not self._verified[split][client]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ from fedmpi.data.columns import Pair
 from fedmpi.data.dealt import Dealt, cuts
 from fedmpi.data.errors import ShardError
 from fedmpi.data.file_writer import Rowed, fixed, label_range, stored, stored_target, sync, write_file
-from fedmpi.data.manifest import MANIFEST, SCHEMA, Manifest
+from fedmpi.data.manifest import MANIFEST, SCHEMA, Manifest, text
 from fedmpi.data.shards import ShardSet
 from fedmpi.flow import Where
 from fedmpi.job import JobError
@@ -68,13 +69,15 @@ def write(
     if files > len(ids):
         raise JobError(f"files: {files} given; there are only {len(ids)} clients to deal to them")
     _check_ids(ids)
+    if not math.isfinite(scale) or not scale:
+        raise JobError(f"scale: {scale} given; x times it is what a model sees, so it should be finite and not 0")
     folder = Path(os.path.realpath(out))
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         aside.mkdir(parents=True)
         manifest = _write_all(aside, ids, source, task, classes, scale, files, created)
         manifest = manifest.model_copy(update={"features": features})
-        _write_text(aside / MANIFEST, manifest.model_dump_json(indent=1))
+        _write_text(aside / MANIFEST, text(manifest))
         sync(aside)
         _move(aside, folder, overwrite)
     except (OSError, RuntimeError) as error:  # a full disk is an OSError, or a RuntimeError when HDF5 meets it
@@ -97,8 +100,8 @@ def _reason(error: OSError | RuntimeError) -> str:
 def _check_ids(ids: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in ids:
-        if not name or "\0" in name:
-            raise JobError(f"clients: {name!r} cannot be a client's id; it should be text without a zero character")
+        if not name or "\0" in name or (not name.isascii() and name.encode(errors="ignore").decode() != name):
+            raise JobError(f"clients: {name!r} cannot be a client's id; it should be UTF-8 without a zero character")
         if name in seen:
             raise JobError(f"clients: the id {name!r} is given twice")
         seen.add(name)
@@ -162,8 +165,8 @@ def _ours(name: str) -> bool:
     return name in (MANIFEST, "test.h5") or (name.startswith("train-") and name.endswith(".h5"))
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")
+def _write_text(path: Path, words: str) -> None:
+    path.write_text(words + "\n", encoding="utf-8")
     sync(path)
 
 

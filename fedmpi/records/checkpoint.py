@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedmpi.flow import Refused
+from fedmpi.flow import Refused, note
+from fedmpi.records.seal import ordinary, unsealed
 
 VERSION = 2
 UMASK = os.umask(0)
@@ -23,10 +26,11 @@ NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a safetensors file atomically: aside, synced, renamed; `metadata` rides in it as JSON."""
+    """Write a safetensors file atomically: aside, synced, renamed; `metadata` rides in it as JSON, and a checksum."""
     aside = path.with_name(f".{path.name}.part")
+    told = json.dumps(metadata)
     try:
-        save_file(dict(tensors), aside, metadata={"fedmpi": json.dumps(metadata)})
+        save_file(dict(tensors), aside, metadata={"fedmpi": told, "crc32": checksum(tensors, told)})
         aside.chmod(
             0o666 & ~UMASK
         )  # safetensors makes it for its owner alone; colleagues read what the umask lets them
@@ -39,15 +43,44 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file that `write_tensors` wrote (or any safetensors file: no metadata then)."""
+    """The tensors and the metadata of a file that `write_tensors` wrote (or any safetensors file: no metadata then).
+
+    Refused where the checksum differs; told where there is none.
+    """
+    tensors, metadata, sealed = read_sealed(path)
+    if not sealed:
+        unsealed(path)
+    return tensors, metadata
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
+    """The same, and whether the file has a checksum; tells nothing."""
     try:
+        ordinary(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping: it has no iterator)
-            return tensors, json.loads((file.metadata() or {}).get("fedmpi", "{}"))
+            head = file.metadata() or {}
+        told = head.get("fedmpi", "{}")
+        metadata = json.loads(told)
     except FileNotFoundError:
         raise Refused(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise Refused(f"{path}: is not a whole safetensors file: {error}") from None
+    ours = {"fedmpi", "crc32"} & head.keys()
+    if "crc32" in head and head["crc32"] != checksum(tensors, told):
+        raise Refused(f"{path}: was changed or damaged since it was written (its checksum differs)")
+    if (ours and head.keys() - {"fedmpi", "crc32"}) or not isinstance(metadata, dict):
+        raise Refused(f"{path}: was changed or damaged since it was written (its head says what no run writes)")
+    return tensors, metadata, "crc32" in head
+
+
+def checksum(tensors: Mapping[str, Tensor], told: str) -> str:
+    """The crc32, as 8 hexadecimal digits, of all that a file holds: metadata, names, dtypes, shapes and values."""
+    rows = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
+    total = zlib.crc32(json.dumps([told, rows]).encode())
+    for _, tensor in sorted(tensors.items()):
+        total = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
 
 
 def sync(path: Path) -> None:
@@ -57,6 +90,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint as it was read; `sealed`: it has a checksum, and this is what was written."""
+
+    round: int
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    sealed: bool
 
 
 class Checkpoints:
@@ -92,20 +135,36 @@ class Checkpoints:
 
         With `newest` it is Refused too where the newest one is damaged: what clients kept goes with no other.
         """
+        kept, faults = self.find(newest)
+        if kept is None:
+            return None
+        for fault in faults:
+            note(f"{fault}; the one of round {kept.round} serves")
+        if not kept.sealed:
+            unsealed(self.path(kept.round))
+        return kept.tensors, kept.metadata
+
+    def find(self, newest: bool = False) -> tuple[Kept | None, list[str]]:
+        """What `last` gives, and what is wrong with those that are newer; tells nothing."""
+        faults: list[str] = []
         for round in reversed(self.rounds()):
+            path = self.path(round)
             try:
-                tensors, metadata = read_tensors(self.path(round))
-            except Refused:
+                tensors, metadata, sealed = read_sealed(path)
+                if metadata.get("version") == VERSION and metadata.get("round") != round:
+                    raise Refused(f"{path}: holds the checkpoint of round {metadata.get('round')}, not of {round}")
+            except Refused as refused:
                 if newest:
                     raise
+                faults.append(str(refused))
                 continue  # a disk that lost a synced file: the one before it serves
             if metadata.get("version") != VERSION:
                 raise Refused(
-                    f"{self.path(round)}: is a checkpoint of version {metadata.get('version')}, and this fedmpi reads "
+                    f"{path}: is a checkpoint of version {metadata.get('version')}, and this fedmpi reads "
                     f"version {VERSION}; resume with the fedmpi that wrote it"
                 )
-            return tensors, metadata
-        return None
+            return Kept(round, tensors, metadata, sealed), faults
+        return None, faults
 
     def after(self, round: int) -> None:
         """Drop checkpoints of later rounds than `round`."""

@@ -11,11 +11,17 @@ from typing import Any
 import tomli_w
 
 from fedmpi.flow import Refused
-from fedmpi.job import JobError
+from fedmpi.job import Job, JobError, validate
+from fedmpi.records.seal import table_sum, text, unsealed
+
+FIRST = {"fedmpi", "torch", "mpi", "host", "ranks", "threads", "device", "data"}  # what [run] had before checksums
 
 
 class RunFolder:
-    """`job.toml`, `journal.jsonl`, `checkpoints/`, `model.safetensors`, and `DONE`, which is written last."""
+    """`job.toml`, `journal.jsonl`, `checkpoints/`, `model.safetensors`, and `DONE`, which is written last.
+
+    Every file that is read back has a checksum in it, which is compared when it is read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +49,7 @@ class RunFolder:
         if self.holds_run and not (resume or overwrite):
             raise JobError(f"--out {self.path}: holds a run already; --resume goes on with it, --overwrite replaces it")
 
-        if self.job.exists() and not self.holds_run and "run" not in self.read_job():
+        if self.job.exists() and not self.holds_run and "run" not in self.sealed_job()[0]:
             raise JobError(
                 f"--out {self.path}: holds a job.toml that no run wrote, and would replace; name another folder"
             )
@@ -58,25 +64,63 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the run that lies here, and nothing else."""
         for file in (self.done, self.model, self.journal, self.job, self.path / "report.html"):
+            if file.is_dir() and not file.is_symlink():
+                shutil.rmtree(file, ignore_errors=True)
             file.unlink(missing_ok=True)
         for folder in (self.checkpoints, self.clients, self.path / "pictures", self.path / "baselines"):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def keep_journal(self) -> Path:
+        """Put the journal aside, under a name that nothing has, so that another begins; its new path."""
+        number = 1
+        while (aside := self.path / f"journal-{number}.jsonl").exists():
+            number += 1
+        self.journal.rename(aside)
+        return aside
+
     def write_job(self, job: Mapping[str, Any]) -> None:
-        """Keep the resolved job.  Refused where the folder cannot be written."""
+        """Keep the resolved job, its checksum in `run.crc`.  Refused where the folder cannot be written."""
+        kept = dict(job)
+        if "run" in kept:  # else it is a job that no run has made yet
+            kept["run"] = {name: value for name, value in kept["run"].items() if name != "crc"}
+            kept["run"]["crc"] = table_sum(tomllib.loads(tomli_w.dumps(kept)))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             aside = self.path / ".job.part"
-            aside.write_text(tomli_w.dumps(job), encoding="utf-8")
+            aside.write_text(tomli_w.dumps(kept), encoding="utf-8")
             aside.replace(self.job)
         except OSError as error:
             raise Refused(f"--out {self.path}: cannot be written: {error.strerror}") from None
 
     def read_job(self) -> dict[str, Any]:
-        """The resolved job that made this run."""
+        """The table of the job that made this run.  Refused where it is not what a run wrote; told if none can say."""
+        table, sealed = self.sealed_job()
+        if not sealed:
+            unsealed(self.job)
+        return table
+
+    def sealed_job(self) -> tuple[dict[str, Any], bool]:
+        """The same, and whether it has a checksum; tells nothing."""
         try:
-            return tomllib.loads(self.job.read_text(encoding="utf-8"))
+            table = tomllib.loads(text(self.job).decode())
         except FileNotFoundError:
-            raise Refused(f"{self.path}: holds no run (there is no job.toml)") from None
-        except (OSError, ValueError) as error:
-            raise Refused(f"{self.job}: cannot be read: {error}") from None
+            raise Refused(f"{self.path}: holds no run: there is no {self.job.name} in it") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise Refused(f"{self.job}: cannot be read: {str(error) or type(error).__name__}") from None
+        run = table.get("run")
+        if not isinstance(run, dict):
+            return table, False
+        given = run.pop("crc", None)
+        if (given is None and run.keys() - FIRST) or (given is not None and given != table_sum(table)):
+            raise Refused(f"{self.job}: {CHANGED}")
+        return table, given is not None
+
+    def job_of(self, table: Mapping[str, Any]) -> Job:
+        """The job of a table that `read_job` gave.  Refused where it is none."""
+        try:
+            return validate(table)
+        except JobError as error:
+            raise Refused(f"{self.job}: is not the job of a run: {'; '.join(str(error).splitlines())}") from None
+
+
+CHANGED = "was changed or damaged since the run wrote it (its checksum differs); put it back as it was"

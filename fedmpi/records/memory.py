@@ -1,7 +1,8 @@
 """What clients keep from round to round, in the run folder: any rank may serve a client next, also after a resume.
 
-A sparse file with a record for each client: three slots, each with the launch and the round that wrote it in the
-record's head.  A round in flight overwrites neither what the last checkpoint covers nor what the round began with.
+A sparse file with a record for each client: three slots, each with a stamp in the record's head: the launch and the
+round that wrote it, the crc32 of its values and the crc32 of the stamp.  A round in flight overwrites neither what the
+last checkpoint covers nor what the round began with.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.flow import Refused
+from fedmpi.records.seal import ordinary, table_sum, text
 
-HEAD = 64  # bytes: (launch, round) for each slot, as int64; launches count from 1, so that a hole says "never"
+HEAD = 64  # bytes: a stamp of 16 for each slot, and 16 that are free
+STAMP = ("launch", "values", "round", "stamp")  # four uint32: launches count from 1, so that a hole says "never"
 SLOTS = 3
 SLOTS_FILE = "memory.slots"
+LAUNCHES = "launches.json"
 CACHE = 2**28  # bytes of clients' vectors that a rank holds in memory
 
 
@@ -42,6 +49,7 @@ class Memory:
         self.own: dict[int, list[tuple[int, Tensor]]] = {}  # without a folder
         self.file = -1
         self.limits: list[int] = []
+        self.bare = 0  # so many first launches wrote no checksums
 
     @property
     def travels(self) -> bool:
@@ -57,19 +65,43 @@ class Memory:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / SLOTS_FILE).touch()
+            _keep(folder, [], 0)
         except OSError as error:
             raise Refused(f"{folder}: cannot be written: {error.strerror}") from None
 
     @staticmethod
+    def facts(folder: Path) -> dict[str, int]:
+        """At home, between two rounds: what a checkpoint says of clients' memory, so that it is missed where it goes.
+
+        How many launches wrote it, this one included, and how many bytes it has at least.
+        """
+        return {"launches": len(_launches(folder)[0]) + 1, "bytes": (folder / SLOTS_FILE).stat().st_size}
+
+    @staticmethod
+    def check(folder: Path, facts: Mapping[str, Any]) -> bool:
+        """At home: Refused where a run cannot go on with it, by its checkpoint's `facts`; whether all has checksums."""
+        path, (limits, bare) = folder / SLOTS_FILE, _launches(folder)
+        try:
+            ordinary(path)
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise Refused(f"{path}: is gone, and the run cannot go on without what its clients kept") from None
+        except OSError as error:
+            raise Refused(f"{path}: cannot be read: {error.strerror}") from None
+        if size < facts.get("bytes", 0):
+            raise Refused(
+                f"{path}: is cut short ({size:,} bytes, it had {facts['bytes']:,}); the run cannot go on without it"
+            )
+        if len(limits) + 1 < facts.get("launches", 0):
+            raise Refused(f"{folder / LAUNCHES}: is not that of the last launch; the run cannot go on without it")
+        return not bare
+
+    @staticmethod
     def resume(folder: Path, round: int) -> None:
         """At home, before a launch: what earlier launches wrote counts up to `round` alone."""
-        limits = [min(limit, round) for limit in _limits(folder)] + [round]
-        if not (folder / SLOTS_FILE).exists():
-            raise Refused(f"{folder / SLOTS_FILE}: is gone, and the run cannot go on without what its clients kept")
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".launches.part"
-        aside.write_text(json.dumps(limits), encoding="utf-8")
-        os.replace(aside, folder / "launches.json")
+        Memory.check(folder, {})
+        limits, bare = _launches(folder)
+        _keep(folder, [*(min(limit, round) for limit in limits), round], bare)
 
     def load(self, client: int, upto: int) -> Tensor | None:
         """The vector `(width,)` that the client kept last, not later than round `upto`; None where it never did."""
@@ -79,7 +111,8 @@ class Memory:
         slot = self._newest(head, upto)
         if slot is None:
             return None
-        stamp = int(head[slot, 0]), int(head[slot, 1])
+        launch, values, kept, check = head[slot].tolist()
+        stamp = launch, kept
         cached = self.cache.get(client)
         if cached is not None and cached[0] == stamp:
             self.cache.move_to_end(client)
@@ -88,6 +121,8 @@ class Memory:
         place = self._record(client) + HEAD + slot * self.stride
         if not _read(self.file, vector.numpy().view(np.uint8), place):
             raise Refused(f"{self._path()}: is cut short at client {client}; the run cannot go on without it")
+        if (values or check) and zlib.crc32(vector.numpy().view(np.uint8).data) != values:
+            raise self._damaged(client)
         self._remember(client, stamp, vector)
         return vector
 
@@ -101,14 +136,15 @@ class Memory:
         head, launch = self._head(client), len(self.limits) + 1
         covered = max([*self.limits[-1:], (round - 2) // self.every * self.every if self.every else 0, 0])
         needed = {self._newest(head, covered), self._newest(head, round - 1)}
-        again = np.flatnonzero((head == (launch, round)).all(axis=1)).tolist()  # a crossing made once more
-        oldest = np.argsort(head[:, 1], kind="stable").tolist()
+        again = np.flatnonzero((head[:, 0] == launch) & (head[:, 2] == round)).tolist()  # a crossing made once more
+        oldest = np.argsort(head[:, 2], kind="stable").tolist()
         slot = next(slot for slot in [*again, *oldest] if slot in again or slot not in needed)
-        at = self._record(client)
+        at, values = self._record(client), kept.numpy().view(np.uint8)
+        stamp = launch, zlib.crc32(values.data), round
         try:
-            self._stamp(at, slot, 0, 0)  # a kill while the values are written leaves a slot that nobody reads
-            _write(self.file, kept.numpy().view(np.uint8), at + HEAD + slot * self.stride)
-            self._stamp(at, slot, launch, round)
+            os.pwrite(self.file, bytes(16), at + slot * 16)  # a kill in the midst leaves a slot that nobody reads
+            _write(self.file, values, at + HEAD + slot * self.stride)
+            os.pwrite(self.file, np.array([*stamp, _sum(client, stamp)], dtype="<u4").tobytes(), at + slot * 16)
         except OSError as error:
             raise Refused(f"{self._path()}: could not be written: {error.strerror}") from None
         self._remember(client, (launch, round), kept)
@@ -134,30 +170,46 @@ class Memory:
         return client * (HEAD + SLOTS * self.stride)
 
     def _head(self, client: int) -> NDArray[np.int64]:
-        """(slots, 2) launch and round of each slot; zeros where nothing was written, or nothing that counts."""
+        """(slots, 4) the stamp of each slot; zeros where nothing was written, or nothing that counts."""
         if self.file < 0:
             assert self.folder is not None
-            self.limits = _limits(self.folder)
+            self.limits, self.bare = _launches(self.folder)
             try:
+                if self._path().exists():
+                    ordinary(self._path())
                 if self.writes:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 self.file = os.open(self._path(), os.O_RDWR | os.O_CREAT if self.writes else os.O_RDONLY, 0o666)
             except OSError as error:
                 raise Refused(f"{self._path()}: cannot be opened: {error.strerror}") from None
-        head = np.zeros((SLOTS, 2), dtype=np.int64)
-        os.preadv(self.file, [head.data], self._record(client))
+        raw = np.zeros((SLOTS, len(STAMP)), dtype="<u4")
+        os.preadv(self.file, [raw.data], self._record(client))
+        head = raw.astype(np.int64)
+        for stamp in head.tolist():
+            if any(stamp) and not self._sound(client, stamp):
+                raise self._damaged(client)
         for launch, limit in enumerate(self.limits, 1):
-            head[(head[:, 0] == launch) & (head[:, 1] > limit)] = 0
+            head[(head[:, 0] == launch) & (head[:, 2] > limit)] = 0
         return head
+
+    def _sound(self, client: int, stamp: list[int]) -> bool:
+        """A stamp is as it was written; one without checksums is where its launch wrote none."""
+        launch, values, round, check = stamp
+        if values or check:
+            return check == _sum(client, (launch, values, round))
+        return 0 < launch <= self.bare and round > 0
+
+    def _damaged(self, client: int) -> Refused:
+        return Refused(
+            f"{self._path()}: what client {client} kept was changed or damaged (its checksum differs); "
+            f"the run cannot go on without it"
+        )
 
     @staticmethod
     def _newest(head: NDArray[np.int64], upto: int) -> int | None:
-        rounds = np.where((head[:, 0] > 0) & (head[:, 1] <= upto), head[:, 1], 0)
+        rounds = np.where((head[:, 0] > 0) & (head[:, 2] <= upto), head[:, 2], 0)
         slot = int(rounds.argmax())
         return slot if rounds[slot] > 0 else None
-
-    def _stamp(self, record: int, slot: int, launch: int, round: int) -> None:
-        os.pwrite(self.file, np.array([launch, round], dtype=np.int64).tobytes(), record + slot * 16)
 
     def _remember(self, client: int, stamp: tuple[int, int], vector: Tensor) -> None:
         self.cache[client] = stamp, vector
@@ -187,10 +239,31 @@ def _read(file: int, data: NDArray[np.uint8], at: int) -> bool:
     return True
 
 
-def _limits(folder: Path) -> list[int]:
+def _sum(client: int, stamp: tuple[int, int, int]) -> int:
+    """The crc32 of whose slot this is, and what it says."""
+    return zlib.crc32(np.array([client, *stamp], dtype="<i8").tobytes())
+
+
+def _launches(folder: Path) -> tuple[list[int], int]:
+    """Up to which round each earlier launch counts, and how many first launches wrote no checksums."""
+    path = folder / LAUNCHES
     try:
-        return list(map(int, json.loads((folder / "launches.json").read_text(encoding="utf-8"))))
+        held = json.loads(text(path))
+        if isinstance(held, list):  # of a run that began without checksums
+            return list(map(int, held)), len(held) + 1
+        limits, bare = held["limits"], held["bare"]
+        if held["crc"] != table_sum([limits, bare]):
+            raise ValueError("its checksum differs")
+        return limits, bare
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise Refused(f"{folder / 'launches.json'}: cannot be read: {error}") from None
+        return [], 1
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise Refused(f"{path}: cannot be read: {error}") from None
+
+
+def _keep(folder: Path, limits: list[int], bare: int) -> None:
+    """Write them, atomically."""
+    aside = folder / ".launches.part"
+    kept = {"limits": limits, "bare": bare, "crc": table_sum([limits, bare])}
+    aside.write_text(json.dumps(kept), encoding="utf-8")
+    os.replace(aside, folder / LAUNCHES)

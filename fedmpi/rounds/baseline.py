@@ -20,7 +20,7 @@ from fedmpi.records.journal import Journal
 from fedmpi.rounds.assemble import assemble, resolved_table
 from fedmpi.rounds.cohort import deal
 from fedmpi.rounds.plan import Plan
-from fedmpi.rounds.run import build, keep_model
+from fedmpi.rounds.run import build, keep_model, lower
 from fedmpi.rounds.scribe import Line
 from fedmpi.tell import Interrupted
 from fedmpi.training.batches import steps
@@ -47,7 +47,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
         plan = assemble(_plain(job), try_out=comm.is_home)
         if comm.is_home:
             folder.clear()
-            folder.write_job(resolved_table(plan))
+            folder.write_job({**resolved_table(plan), "run": {"lower": lower(plan)}})
     except Refused as refused:
         error = refused
     comm.settle(error)

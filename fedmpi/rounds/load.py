@@ -18,7 +18,7 @@ from fedmpi.evaluation import Scorer
 from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Refused, Task
+from fedmpi.flow import Refused, Task, note
 from fedmpi.job import Job, JobError, choose, nearest, validate
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
@@ -159,6 +159,8 @@ def _own(job: Job, run: RunFolder, needed: bool) -> _Own | None:
 def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, Any]:
     """Scores on a shard set: {"test": ..., "clients": ...}, each where the set has such held-out examples."""
     shards = ShardSet.open(trained.shards)
+    if shards.note:
+        note(shards.note)
     if shards.shape != trained.facts.shape or shards.classes != trained.facts.classes:
         raise Refused(
             f"{trained.shards}: its examples are x {shards.shape} of {len(shards.classes)} classes, and the model was "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +17,22 @@ from fedmpi import hear
 from fedmpi.aggregation import ReducePath
 from fedmpi.comm import wrap
 from fedmpi.data import ShardSet
+from fedmpi.evaluation import higher_is_better
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Comm, Refused, State, Task, Where
-from fedmpi.job import Job, JobError, because, read, theirs, validate
+from fedmpi.flow import Comm, Refused, State, Task, Where, note
+from fedmpi.job import Job, JobError, because, read, theirs
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
-from fedmpi.rounds.assemble import assemble, resolved_table, table_of
+from fedmpi.rounds.assemble import assemble, table_of
 from fedmpi.rounds.made import made_model
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.plan import Plan
+from fedmpi.rounds.resume import Found, begin, find
 from fedmpi.rounds.scribe import Line, Scribe
 from fedmpi.tell import Interrupted
 from fedmpi.training import Sequential
 from fedmpi.version import VERSION
-
-# What may differ when a run goes on: none of it changes what the remaining rounds compute.
-MAY_CHANGE = ("name", "rounds", "stop", "checkpoint", "evaluation", "device", "threads", "data.shards", "run")
 
 
 @dataclass
@@ -63,13 +61,16 @@ def train(
     on_round: Callable[[dict[str, Any]], None] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    reschedule: bool = False,
 ) -> Run:
     """Train a job on every rank of `comm`: an mpi4py communicator, or None for this process alone.  Collective.
 
     `job` is a path to a TOML file or a dict of the same shape; a script may leave `[model]` and `[data]` out of it and
     give `model` (a module, or a factory of `shape` and `outputs`), `task` (an object or class like those of
     `fedmpi.evaluation`) and `shards` (a folder or a ShardSet) instead.  `out` is the run's folder, None to keep nothing
-    on disk.  `on_round(line)` is called on rank 0 with each line of the journal, as it is written.
+    on disk.  `on_round(line)` is called on rank 0 with each line of the journal, as it is written.  `resume` goes on
+    with the run in `out`, if any, `overwrite` replaces it; with `reschedule` a run that goes on may have another number
+    of rounds where its schedules count them.
 
     Raises Refused (JobError, ShardError) on every rank, with the message on one of them, where the job cannot be run
     or a client's update was not finite.  Raises Interrupted (a Refused) on every rank where one of them was sent USR1:
@@ -78,14 +79,17 @@ def train(
     comm = wrap(comm)
     folder = RunFolder(Path(out)) if out is not None else None
     plan: Plan | None = None
+    found: Found | None = None
     # Home first, so that a wrong job is told once, before any other rank has done work.
     for turn in (True, False):
         error: Refused | None = None
         if comm.is_home is turn:
             try:
                 plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn)
+                if turn and plan.shards.note:
+                    note(plan.shards.note)
                 if turn and folder is not None:
-                    folder.take(resume, overwrite)
+                    found = find(folder, plan, resume, overwrite, reschedule)
             except Refused as refused:
                 error = refused
         comm.settle(error)
@@ -96,11 +100,16 @@ def train(
         parts = build(plan, comm, folder, on_round)
         if comm.is_home:
             _begin(parts, model)
-            _open(parts, folder, resume, overwrite)
     except Refused as refused:
         error = refused
     comm.settle(error)
     assert parts is not None
+    try:
+        if comm.is_home and folder is not None:  # now that every rank can begin: what is refused changes nothing
+            begin(parts, folder, found, overwrite, {**table_of(plan.job), "run": _machine(parts)})
+    except Refused as refused:
+        error = refused
+    comm.settle(error)
     if parts.engine.remembers:
         first = parts.flat.values.cpu().clone()
         comm.broadcast(first)
@@ -215,61 +224,6 @@ def _shards(shards: ShardSet | Where | None) -> ShardSet | None:
     return ShardSet.open(Path(shards)) if isinstance(shards, (str, os.PathLike)) else shards
 
 
-def _open(parts: Parts, folder: RunFolder | None, resume: bool, overwrite: bool) -> None:
-    """At home: take the folder, and go on from its last checkpoint where that is asked."""
-    scribe, table = parts.scribe, resolved_table(parts.plan)
-    if folder is None or scribe is None:
-        return
-    if overwrite:
-        folder.clear()
-    resumed = False
-    if resume and folder.holds_run:
-        _same(folder.read_job(), table, parts.plan)
-        resumed = scribe.resume(newest=parts.memory is not None)
-        if not resumed and folder.journal.exists():
-            scribe.journal_restart()
-    if parts.memory is not None and resumed:
-        Memory.resume(folder.clients, parts.state.round - 1)
-    else:
-        shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch that left nothing to go on from
-        if parts.memory is not None:
-            Memory.start(folder.clients)
-    folder.done.unlink(missing_ok=True)
-    folder.write_job({**table, "run": _machine(parts)})
-
-
-def _same(old: Mapping[str, Any], new: Mapping[str, Any], plan: Plan) -> None:
-    """Raise JobError where the job is not the one that began the run, naming the fields that may not change."""
-    if old.get("run", {}).get("data", plan.shards.digest) != plan.shards.digest:
-        raise JobError(
-            "--resume: data.shards holds other data than the run began with; give the same, or another --out"
-        )
-    may = [*MAY_CHANGE]
-    if any(stage["name"] == "fixed-point" for stage in new["aggregation"].get("stages", [])):
-        may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
-    first, last = old["rounds"], new["rounds"]
-    both = [*range(1, min(first, last, 1000) + 1), min(first, last)]  # one that depends on how many differs there
-    if any(pace(round, first) != pace(round, last) for pace in (plan.schedule, plan.pace) for round in both):
-        may.remove("rounds")  # the learning rate of every round depends on how many there are
-    before, after = _leaves(table_of(validate(old))), _leaves(new)  # fields younger than the run at their defaults
-    changed = [
-        name
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and not any(f"{name}.".startswith(f"{field}.") for field in may)
-    ]
-    if changed:
-        told = "; ".join(f"{name}: {after.get(name)!r} given, it was {before.get(name)!r}" for name in changed[:4])
-        allowed = ", ".join(name for name in may if name != "run")
-        raise JobError(f"--resume: is another job than the run's ({told}); only {allowed} may change")
-
-
-def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in table.items():
-        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return leaves
-
-
 def _machine(parts: Parts) -> dict[str, Any]:
     """Where a run ran: for its report, and so that a resume knows its data."""
     comm = parts.comm
@@ -282,7 +236,15 @@ def _machine(parts: Parts) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(parts.flat.device),
         "data": parts.plan.shards.digest,
+        "shards": str(parts.plan.shards.folder.resolve()),
+        "lower": lower(parts.plan),
     }
+
+
+def lower(plan: Plan) -> list[str]:
+    """The scores of which less is better: a report cannot ask a metric of one's own."""
+    scores = ("loss", *plan.metrics)
+    return [name for name in scores if not higher_is_better(name, plan.task)]
 
 
 def _keep(parts: Parts, folder: RunFolder) -> None:
@@ -313,8 +275,12 @@ def keep_model(parts: Parts, folder: RunFolder, round: int) -> None:
         "features": list(plan.shards.features),
         "scale": plan.shards.scale,
         "round": round,
+        "best": plan.stopper.best_round,
     }
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in parts.model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in parts.model.state_dict().items()
+    }
     write_tensors(folder.model, tensors, facts)
 
 

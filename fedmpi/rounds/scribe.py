@@ -11,7 +11,8 @@ from torch import Tensor
 from fedmpi.flow import REASONS, State
 from fedmpi.records.checkpoint import Checkpoints, pack, unpack
 from fedmpi.records.folder import RunFolder
-from fedmpi.records.journal import Journal, read
+from fedmpi.records.journal import Journal
+from fedmpi.records.memory import SLOTS_FILE, Memory
 from fedmpi.rounds.stop import Stopper
 from fedmpi.rounds.tally import Tally
 from fedmpi.strategies import Strategy
@@ -46,6 +47,8 @@ class Scribe:
         self.asked = False  # a rank was asked to stop
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
+        self.clients = folder.clients if folder else None
+        self.remembered: Mapping[str, int] = {}  # what is to be said of clients' memory
         self.journal = Journal(folder.journal) if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints, keep) if folder else None
 
@@ -53,30 +56,20 @@ class Scribe:
     def elapsed(self) -> float:
         return self.before + time.perf_counter() - self.began
 
-    def resume(self, newest: bool = False) -> bool:
-        """Go on from the last checkpoint: state, server and counters as they were.  False where there is none.
-
-        A damaged one is passed over for the one before, unless it has to be the `newest`.
-        """
-        found = self.checkpoints.last(newest) if self.checkpoints else None
-        if found is None or self.checkpoints is None or self.journal is None:
-            return False
-        tensors, metadata = found
+    def resume(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], lines: list[Line]) -> None:
+        """Go on from a checkpoint, and the lines of the rounds before: state, server and counters as they were."""
+        assert self.journal is not None
+        assert self.checkpoints is not None
         self.state.planes.copy_(tensors["planes"])
         self.state.said[:] = metadata["said"]
         self.state.round = metadata["round"] + 1
         self.strategy.load(unpack("strategy", tensors))
         self.stopper.load(metadata["stop"])
         self.pending, self.before = metadata["pending"], metadata["elapsed"]
+        self.remembered = metadata.get("clients", {})
+        self.lines = lines
         self.journal.cut(metadata["round"])
-        self.lines = read(self.journal.path) if self.journal.path.exists() else []
         self.checkpoints.after(metadata["round"])
-        return True
-
-    def journal_restart(self) -> None:
-        """Begin again: a run that left no checkpoint tells its lines anew."""
-        if self.journal is not None:
-            self.journal.cut(0)
 
     @property
     def ended(self) -> str:
@@ -104,6 +97,7 @@ class Scribe:
             "pending": self.pending,
             "stop": self.stopper.state(),
             "elapsed": self.elapsed,
+            **({"clients": self.remembered} if self.remembered else {}),
         }
 
     def scored(self, evaluation: Mapping[str, Any], seconds: float) -> bool:
@@ -128,6 +122,8 @@ class Scribe:
         """Round t is over: its line waits for its model's score."""
         line["seconds"]["elapsed"] = self.elapsed
         self.pending = line
+        if self.clients is not None and (self.clients / SLOTS_FILE).exists():
+            self.remembered = Memory.facts(self.clients)
 
     def unfit(self, tally: Tally, name: Callable[[int], str]) -> None:
         """Remember that a client's update could not enter the sum: the run ends with the model of the round before."""

@@ -67,7 +67,9 @@ class Stopper:
         return {name: spread["mean"] for name, spread in (own or evaluation.get("clients", {})).items()}
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "best_round": self.best_round, "since": self.since}
+        return {"best": self.best, "best_round": self.best_round, "since": self.since, "metric": self.metric}
 
     def load(self, state: Mapping[str, Any]) -> None:
+        if state.get("metric", self.metric) != self.metric:
+            return  # the best so far is of another metric
         self.best, self.best_round, self.since = state["best"], state["best_round"], state["since"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -77,10 +78,17 @@ def resize(path: Path) -> None:
     for entry in [*manifest["train"], manifest["test"]]:
         if entry["name"] == path.name:
             entry["bytes"] = path.stat().st_size
-    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+    write(path.parent, manifest)
 
 
 def change(folder: Path, **fields: Any) -> None:
-    """Write other values into the manifest."""
+    """Write other values into the manifest, as somebody would who knows of its checksum."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | fields))
+    write(folder, manifest | fields)
+
+
+def write(folder: Path, manifest: dict[str, Any]) -> None:
+    """A manifest under its checksum: the CRC-32 of its table in JSON with sorted keys, the checksum left out."""
+    told = {name: value for name, value in manifest.items() if name != "checksum"}
+    sealed = told | {"checksum": zlib.crc32(json.dumps(told, sort_keys=True).encode())}
+    (folder / "manifest.json").write_text(json.dumps(sealed))

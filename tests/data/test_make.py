@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fedmpi.data import ShardError, ShardSet, deal_options, make
 from fedmpi.job import JobError
@@ -104,7 +106,7 @@ def test_options_go_to_whom_they_belong() -> None:
         ({"partition": "iidd"}, "partition: 'iidd' given; there are iid, shards"),
         ({"source_options": {"slop": 1}}, "importer.slop: is not an option of linear; it has examples, slope"),
         ({"source_options": {"examples": "0"}}, "importer.examples: '0' given"),
-        ({"partition": "dirichlet"}, "partition: dirichlet: deals by class labels"),
+        ({"partition": "dirichlet"}, "partition: '?dirichlet'?: deals by class labels"),
         ({"partition": "natural", "clients": None}, "no client column"),
         ({"source": "npz"}, "importer.source: is missing"),
         ({"clients": None}, "clients: is missing"),
@@ -128,7 +130,7 @@ def test_features_have_their_names(tmp_path: Path) -> None:
     assert make("linear", tmp_path / "line", clients=2).features == ()
     manifest = tmp_path / "line/manifest.json"
     before, table = ShardSet.open(tmp_path / "line").digest, json.loads(manifest.read_text())
-    del table["features"]  # as sets were written before
+    del table["features"], table["checksum"]  # as sets were written before
     manifest.write_text(json.dumps(table))
     assert ShardSet.open(tmp_path / "line").digest == before
 
@@ -141,3 +143,65 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, place: str) -> 
     with pytest.raises(ShardError, match="npz: x.*: 2 of 6 rows hold NaN or infinity"):
         make("npz", tmp_path / "out", clients=2, source_options={"source": tmp_path / "set.npz"})
     assert not (tmp_path / "out").exists()
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "overlaps": ([np.arange(20), np.arange(10, 30)], "dealt row 10 to client 'client-1', and to client 'client-0' too"),
+    "repeats": ([[0, 1, 1], [2]], "dealt row 1 to client 'client-0', and twice"),
+    "beyond": ([[0], [30]], "client 'client-1' was dealt row 30; there are rows 0 to 29"),
+    "negative": ([[-1], [0]], "was dealt row -1"),
+    "floats": ([[0.0, 1.0], [2.0]], r"was dealt float64 of shape \(2,\); should be row numbers"),
+    "mask": ([np.arange(30) < 9, np.arange(30) > 8], "a mask: np.flatnonzero makes rows of it"),
+    "flat": ([0, 1], r"was dealt a? ?int"),
+    "square": ([[[0, 1], [2, 3]], [4]], r"int64 of shape \(2, 2\)"),
+    "ragged": ([[[0, 1], [2]], [4]], "was dealt object"),
+    "text": ([["a"], ["b"]], "was dealt <U1"),
+    "none": ([None, [1]], "was dealt NoneType"),
+    "few": ([np.arange(30)], "dealt to 1 clients, where 2 are asked for"),
+    "nobody": ({}, "dealt to 0 clients"),
+    "number": (7, "gave a int; it should give a list of row numbers"),
+    "huge": ([[2**70], [1]], "was dealt object"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_partition_of_ones_own_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """By name: a row that two clients have would be held out by one and trained on by the other."""
+    wrong, told = WRONG[name]
+    monkeypatch.setitem(sys.modules, "wrong_of_make", SimpleNamespace(partition=lambda y: wrong))
+    with pytest.raises(JobError, match=f"partition: wrong_of_make:partition.*{told}"):
+        make(
+            "linear", tmp_path / "set", clients=2, partition="wrong_of_make:partition", source_options={"examples": 30}
+        )
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("deal", [[[0, 3], []], {1: np.array([0, 3], np.uint8), "b": []}, np.array([[0, 3], [5, 6]])])
+def test_a_partition_may_leave_rows_and_clients_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deal: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "wrong_of_make", SimpleNamespace(partition=lambda y: deal))
+    lines: list[str] = []
+    options = {"examples": 30}
+    shards = make(
+        "linear",
+        tmp_path,
+        clients=2,
+        partition="wrong_of_make:partition",
+        source_options=options,
+        holdout=0,
+        progress=lines.append,
+    )
+    wanted = make("linear", tmp_path / "one", clients=1, source_options=options, holdout=0).train(0)[1][[0, 3]]
+    assert torch.equal(shards.train(0)[1], wanted)
+    assert any("left over and go to nobody" in line for line in lines)
+
+
+def test_clients_of_the_datas_own_need_a_partition_that_looks_at_them(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("a,site,y\n1,n,p\n2,s,q\n3,n,p\n")
+    options = {"source": tmp_path / "set.csv", "target": "y", "group": "site"}
+    with pytest.raises(JobError, match="group: 'site' given, but iid does not look at clients"):
+        make("csv", tmp_path / "out", clients=2, source_options=options)
+    assert make("csv", tmp_path / "out", partition="natural", source_options=options).clients == 2

@@ -1,0 +1,223 @@
+"""Going on with a run: whether this job may go on with what its folder holds, and from where.
+
+`find` is asked before any rank is started, and at home again; it changes nothing.  `begin` is home's, when every rank
+is ready.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedmpi.flow import Refused, note
+from fedmpi.job import Job, JobError
+from fedmpi.records.checkpoint import Checkpoints, Kept
+from fedmpi.records.folder import RunFolder
+from fedmpi.records.journal import TORN, read_sealed
+from fedmpi.records.memory import Memory
+from fedmpi.records.seal import NONE, ordinary
+from fedmpi.rounds.assemble import table_of
+from fedmpi.rounds.parts import Parts
+from fedmpi.rounds.plan import Plan
+from fedmpi.rounds.scribe import Line
+
+# What may differ when a run goes on: none of it changes what the remaining rounds compute.
+MAY_CHANGE = ("name", "rounds", "stop", "checkpoint", "evaluation", "device", "threads", "data.shards", "run")
+ANEW = "--overwrite begins again at round 1, and replaces all that the run left there"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run goes on from: its last whole checkpoint, the lines of the rounds before; `notes` are to be told."""
+
+    kept: Kept
+    lines: list[Line]
+    device: str | None  # where it ran
+    notes: list[str]
+
+
+def find(
+    folder: RunFolder, plan: Plan, resume: bool = False, overwrite: bool = False, reschedule: bool = False
+) -> Found | None:
+    """What a run in the folder goes on from; None where it begins anew.
+
+    Raises JobError, Refused where the folder cannot be taken, or this job cannot go on with what lies there.
+    """
+    if reschedule and not resume:
+        raise JobError("--reschedule: gives a run that goes on another number of rounds; give it with --resume")
+    folder.take(resume, overwrite)
+    if not resume or not folder.holds_run:
+        return None
+    table, sealed = folder.sealed_job()
+    old, new = folder.job_of(table), plan.job
+    rescheduled = _same(old, table.get("run", {}), plan, reschedule)
+    stays = plan.strategy.stays(plan.model)
+    found = _checkpoint(folder, newest=bool(plan.strategy.memory) or any(map(stays, plan.model.state_dict())))
+    if found is None:
+        return None
+    kept, notes = found
+    done = kept.metadata["round"]
+    if kept.metadata.get("digest", plan.shards.digest) != plan.shards.digest:
+        raise Refused(f"{folder.checkpoints}: holds a checkpoint of another run, on other data; {ANEW}")
+    if new.rounds < done:
+        raise JobError(f"rounds: {new.rounds} given, but the run has been through {done}; give at least so many")
+    if rescheduled:
+        notes.append(
+            f"--reschedule: the schedule counts {new.rounds} rounds from now on; the first {done} were trained as of "
+            f"{old.rounds}"
+        )
+    if _metric(kept.metadata["stop"], old, plan):
+        notes.append(f"stop: looks at {plan.stopper.metric} from now on; the best so far and patience begin anew")
+    lines, lined = _lines(folder, done, notes)
+    remembered = "clients" not in kept.metadata or Memory.check(folder.clients, kept.metadata["clients"])
+    if not (sealed and kept.sealed and lined and remembered):
+        notes.append(f"{folder.path}: {NONE}")
+    return Found(kept, lines, table.get("run", {}).get("device"), notes)
+
+
+def _checkpoint(folder: RunFolder, newest: bool) -> tuple[Kept, list[str]] | None:
+    """The checkpoint to go on from, with what is to be told of newer ones; None where none was ever written."""
+    checkpoints = Checkpoints(folder.checkpoints, keep=1)
+    try:
+        kept, faults = checkpoints.find(newest)
+    except Refused as refused:
+        raise Refused(f"--resume: {refused}; {ANEW}") from None
+    if kept is not None:
+        return kept, [f"{fault}; the run goes on from the checkpoint of round {kept.round}" for fault in faults]
+    if faults:
+        raise Refused(f"--resume: no checkpoint can be read: {faults[0]}; {ANEW}")
+    if any(folder.checkpoints.glob("*.safetensors")):
+        raise Refused(
+            f"--resume: {folder.checkpoints}: holds the best model alone, which no run can go on from; {ANEW}"
+        )
+    if folder.done.exists() or folder.model.exists():
+        raise Refused(f"--resume: {folder.checkpoints}: holds no checkpoint any more, and the run ended; {ANEW}")
+    ordinary(folder.journal)
+    return None
+
+
+def _lines(folder: RunFolder, done: int, notes: list[str]) -> tuple[list[Line], bool]:
+    """The lines of rounds before `done`, whose own line rides in the checkpoint, and whether they have checksums."""
+    lines: list[Line] = []
+    sealed, torn = True, False
+    if folder.journal.exists():
+        lines, sealed, torn = read_sealed(folder.journal)
+    rounds = [line["round"] if type(line.get("round")) is int else 0 for line in lines]
+    if 0 in rounds:
+        raise Refused(f"{folder.journal}: line {rounds.index(0) + 1} says no round; the file was changed or damaged")
+    if torn:
+        notes.append(f"{folder.journal}: {TORN}")
+    missing = sorted({*range(1, done)} - {*rounds})
+    if missing:
+        notes.append(f"{folder.journal}: has no line of {_rounds(missing)}; the run goes on without")
+    again = [round for round in rounds if round > done]
+    if again:
+        notes.append(f"{folder.journal}: {_rounds(again)} came after the last checkpoint, and are trained again")
+    return [line for line, round in zip(lines, rounds, strict=True) if round < done], sealed
+
+
+def _rounds(rounds: list[int]) -> str:
+    return f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]} to {rounds[-1]}"
+
+
+def begin(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool, table: Mapping[str, Any]) -> None:
+    """At home, when every rank is ready: take the folder, and go on from what was found in it.
+
+    `table` is the resolved job as the folder is to keep it.
+    """
+    scribe = parts.scribe
+    assert scribe is not None
+    if found is not None:
+        _fits(parts, found)
+    if overwrite:
+        folder.clear()
+    for text in found.notes if found else ():
+        note(text)
+    if found is not None:
+        scribe.resume(found.kept.tensors, found.kept.metadata, found.lines)
+    elif folder.journal.exists():
+        aside = folder.keep_journal()
+        note(
+            f"{folder.path}: holds no checkpoint to go on from, so the run begins anew; its journal is now {aside.name}"
+        )
+    if parts.memory is not None and found is not None:
+        Memory.resume(folder.clients, parts.state.round - 1)
+    else:
+        shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch that left nothing to go on from
+        if parts.memory is not None:
+            Memory.start(folder.clients)
+    folder.done.unlink(missing_ok=True)
+    folder.write_job(table)
+
+
+def _fits(parts: Parts, found: Found) -> None:
+    """Refused where the checkpoint is not of such a model, or what must be there beside it is not."""
+    kept, job = found.kept, parts.plan.job
+    planes = kept.tensors.get("planes")
+    if planes is None or planes.shape != parts.state.planes.shape or planes.dtype != parts.state.planes.dtype:
+        held = "no model" if planes is None else f"{tuple(planes.shape)} values of {str(planes.dtype)[6:]}"
+        wanted = f"{tuple(parts.state.planes.shape)} of {str(parts.state.planes.dtype)[6:]}"
+        raise Refused(
+            f"--resume: the checkpoint of round {kept.round} holds {held}, and the model of this job has {wanted}: "
+            f"{job.model.name!r} is not what it was when the run began"
+        )
+    kind = parts.flat.device.type
+    if found.device is not None and found.device.split(":")[0] != kind and _exact(job):
+        raise JobError(
+            f"--resume: device: the run began on {found.device} and would go on on {kind}, which gives other bits, and "
+            f"the fixed-point stage promises the same; go on where it began"
+        )
+    if parts.memory is not None and parts.memory.folder is not None:
+        Memory.check(parts.memory.folder, kept.metadata.get("clients", {}))
+
+
+def _exact(job: Job) -> bool:
+    return any(stage.name == "fixed-point" for stage in job.aggregation.stages)
+
+
+def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> bool:
+    """Whether the schedules change with the number of rounds, as `reschedule` allows.
+
+    Raises JobError where the job is not the one that began the run, naming the fields that may not change.
+    """
+    if run.get("data", plan.shards.digest) != plan.shards.digest:
+        raise JobError(
+            "--resume: data.shards holds other data than the run began with; give the same, or another --out"
+        )
+    may = [*MAY_CHANGE]
+    if _exact(plan.job):
+        may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
+    first, last = old.rounds, plan.job.rounds
+    both = [*range(1, min(first, last, 1000) + 1), min(first, last)]  # one that depends on how many differs there
+    counted = any(pace(round, first) != pace(round, last) for pace in (plan.schedule, plan.pace) for round in both)
+    if counted and not reschedule:
+        may.remove("rounds")  # the learning rate of every round depends on how many there are
+    before, after = _leaves(table_of(old)), _leaves(table_of(plan.job))  # fields younger than the run at their defaults
+    changed = [
+        name
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not any(f"{name}.".startswith(f"{field}.") for field in may)
+    ]
+    if changed:
+        told = "; ".join(f"{name}: {after.get(name)!r} given, it was {before.get(name)!r}" for name in changed[:4])
+        allowed = ", ".join(name for name in may if name != "run")
+        way = "; the schedule counts the rounds: --reschedule lets it count anew" if "rounds" in changed else ""
+        raise JobError(f"--resume: is another job than the run's ({told}); only {allowed} may change{way}")
+    return counted
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in table.items():
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return leaves
+
+
+def _metric(stop: dict[str, Any], old: Job, plan: Plan) -> bool:
+    """Whether the best so far is of another metric than this job's; an earlier fedmpi did not say of which it is."""
+    if "metric" not in stop:
+        asked = [(job.stop.metric, job.evaluation.metrics) for job in (old, plan.job)]
+        stop["metric"] = plan.stopper.metric if asked[0] == asked[1] else None
+    return bool(stop["metric"] != plan.stopper.metric)
