@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedmpi.data import writer
-from fedmpi.data.columns import TASKS, Array, finite
+from fedmpi.data.columns import TASKS, Array, finite, shown
 from fedmpi.data.dealt import Dealt, Rows, offsets, split
 from fedmpi.data.shards import ShardSet
 from fedmpi.flow import Where
@@ -54,19 +55,21 @@ def write_shards(
     keeps aside: x `(n, ...)` and y `(n, ...)`, NumPy arrays or torch's, of one shape and type throughout.  `test` is a
     split `(x, y)` of the set's own.  `holdout` is the part of every client's examples that it keeps aside: where not
     given, a fifth, or none where there is a test split or clients say themselves.  `scale` times x is what a model
-    should see.  `task` is classification for integer y and regression for floating y where not given; labels are
-    `0 .. K-1`, named by `classes`.  The data are dealt to `files` HDF5 files.
+    should see.  `task` is classification for integer y and regression for floating y where not given.  Labels are
+    `0 .. K-1` where `classes` names them; where not, the labels that are there become those, in their order, named by
+    their numbers, as `fedmpi shard` does it; a warning tells of labels that are stored as others.  The data are dealt
+    to `files` HDF5 files.
 
     Raises JobError, naming the client, for arrays that cannot be; ShardError for numbers that are
     not finite, or where the disk refuses.
     """
     writer.check(folder, files, holdout, overwrite)
-    listed = list(clients.items() if isinstance(clients, Mapping) else clients)
+    listed = _listed(clients)
     if not listed:
         raise JobError("clients: none given; a shard set needs at least one")
-    ids = [str(name) for name, _ in listed]
+    ids = [name for name, _ in listed]
     train, aside = [], []
-    for name, (_, arrays) in zip(ids, listed, strict=True):
+    for name, arrays in listed:
         train.append(_pair(f"client {name!r}", arrays[:2]))
         if len(arrays) != 2:
             aside.append(_pair(f"client {name!r}, held out", arrays[2:]))
@@ -74,9 +77,17 @@ def write_shards(
         raise JobError("clients: give every client held-out arrays, (x, y, x_heldout, y_heldout), or give holdout")
     own = None if test is None else _pair("test", test)
     _check_alike(ids, train, [*aside, *([] if own is None else [own])])
+    task = _task(task, train[0][1])
+    stays = _relabelled([*train, *aside, *([] if own is None else [own])], task, classes)
+    notes = []
+    if stays is not None:
+        pairs, classes, told = stays
+        train, aside = pairs[: len(train)], pairs[len(train) : len(train) + len(aside)]
+        own = None if own is None else pairs[-1]
+        notes.append(told)
+        warnings.warn(told, stacklevel=2)
     x, y = (Chained([pair[place] for pair in [*train, *aside]]) for place in range(2))
     every = [pair[1] for pair in [*train, *aside, *([] if own is None else [own])]]
-    task = _task(task, every[0])
     if task == "next-character":  # what is read and what follows are of one vocabulary
         every += [pair[0] for pair in [*train, *aside]]
     names = _classes(task, every, classes)
@@ -98,20 +109,74 @@ def write_shards(
         classes=names,
         scale=scale,
         files=files,
-        created={"source": "arrays", "clients": len(ids), "holdout": holdout, "seed": seed},
+        created={"source": "arrays", "clients": len(ids), "holdout": holdout, "seed": seed}
+        | ({"notes": notes} if notes else {}),
         overwrite=overwrite,
     )
 
 
+def _listed(clients: object) -> list[tuple[str, Sequence[Any]]]:
+    """Clients as `(id, arrays)`; JobError for what has no id, or is no sequence of arrays."""
+    wanted = "give a dict of (x, y) by id, or pairs (id, (x, y))"
+    if isinstance(clients, (str, np.ndarray)) or not isinstance(clients, (Mapping, Iterable)):
+        raise JobError(f"clients: a {type(clients).__name__} given; {wanted}")
+    found = []
+    for place, each in enumerate(clients.items() if isinstance(clients, Mapping) else clients):
+        if not isinstance(each, (tuple, list)) or len(each) != 2:
+            what = f"a {type(each).__name__}" + (f" of {len(each)}" if isinstance(each, (tuple, list)) else "")
+            raise JobError(f"clients: number {place} is {what}; {wanted}")
+        name, arrays = each
+        if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool):
+            raise JobError(f"clients: number {place} has {_what(name)} where its id should be; {wanted}")
+        if isinstance(arrays, str) or not isinstance(arrays, Sequence):
+            raise JobError(f"client {str(name)!r}: {_what(arrays)} given; should be (x, y)")
+        found.append((str(name), arrays))
+    return found
+
+
+def _what(value: object) -> str:
+    """A value in few words: an array's could fill a screen."""
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
+
+
 def _pair(where: str, arrays: Sequence[Any]) -> tuple[Array, Array]:
-    if len(arrays) != 2:
-        raise JobError(f"{where}: {len(arrays)} arrays given; should be (x, y) or (x, y, x_heldout, y_heldout)")
-    x, y = (np.asarray(array) for array in arrays)
+    if not isinstance(arrays, Sequence) or len(arrays) != 2:
+        given = f"{len(arrays)} arrays" if isinstance(arrays, Sequence) else _what(arrays)
+        raise JobError(f"{where}: {given} given; should be (x, y) or (x, y, x_heldout, y_heldout)")
+    try:
+        x, y = (np.asarray(array) for array in arrays)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors on a GPU, or of a type of their own
+        told = " ".join(str(error).split())[:200]
+        raise JobError(f"{where}: x or y is no array of numbers: {told}") from None
     if not x.ndim or not y.ndim or len(x) != len(y):
         raise JobError(f"{where}: x has shape {x.shape}, y {y.shape}; both should be one row per example")
     finite(f"{where}: x", x)
     finite(f"{where}: y", y)
     return x, y
+
+
+Pairs = list[tuple[Array, Array]]
+
+
+def _relabelled(pairs: Pairs, task: str, classes: Sequence[str] | None) -> tuple[Pairs, tuple[str, ...], str] | None:
+    """The pairs with labels `0 .. K-1`, their names, and a note; None where they are that, or are not ours to change.
+
+    A label that nobody has would be an output that nothing trains: labels from 1 made one.
+    """
+    if classes is not None or task not in ("classification", "binary") or any(y.ndim != 1 for _, y in pairs):
+        return None
+    labels = np.unique(np.concatenate([np.unique(y) for _, y in pairs])).astype(object)
+    if task == "binary" and set(labels) <= {0, 1}:
+        return None
+    if labels.tolist() == list(range(len(labels))) or (len(labels) and labels[0] < 0):
+        return None  # a negative one may mean that there is none: it is refused, as classes of a person's own are
+    if task == "binary" and len(labels) != 2:
+        raise JobError(f"y: holds {len(labels)} labels ({shown([str(label) for label in labels])}); binary takes two")
+    names = tuple(str(int(label)) for label in labels)
+    found = [(x, np.searchsorted(labels.astype(y.dtype), y)) for x, y in pairs]
+    told = f"labels {shown(names)} are stored as 0 to {len(names) - 1}, and name the classes; classes=... names others"
+    return found, names, told
 
 
 def _check_alike(ids: Sequence[str], train: Sequence[Any], others: Sequence[Any]) -> None:
@@ -141,6 +206,8 @@ def _task(task: str | None, y: Array) -> str:
 
 def _classes(task: str, every: Sequence[Array], classes: Sequence[str] | None) -> tuple[str, ...]:
     """The names of the labels; where not given, their numbers up to the largest there is."""
+    if classes is not None and len(set(map(str, classes))) < len(classes):
+        raise JobError(f"classes: {shown([str(name) for name in classes])} given; each should be another name")
     if task == "regression" or every[0].dtype.kind not in "biu":
         return tuple(classes or ())
     full = [y for y in every if y.size]
@@ -148,5 +215,6 @@ def _classes(task: str, every: Sequence[Array], classes: Sequence[str] | None) -
     least = 2 if task == "binary" else 1
     count = max(high + 1, least) if classes is None else len(classes)
     if low < 0 or high >= count or (task == "binary" and count != 2):
-        raise JobError(f"y: holds {low} to {high}; {task} of {count} classes takes 0 to {count - 1}")
+        remedy = "; leave out what has no label, or number labels from 0" if low < 0 else ""
+        raise JobError(f"y: holds {low} to {high}; {task} of {count} classes takes 0 to {count - 1}{remedy}")
     return tuple(str(label) for label in range(count)) if classes is None else tuple(str(name) for name in classes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 Rows = NDArray[np.int64]
-Positive = Annotated[float, Field(gt=0)]
+Alpha = Annotated[float, Field(gt=0, description="the smaller, the more clients differ")]
 
 TRIES = 1000  # draws of the class-wise Dirichlet before giving up
 
@@ -26,7 +26,10 @@ def iid(y: NDArray[Any], clients: int, rng: np.random.Generator) -> list[Rows]:
 
 
 def shards(
-    y: NDArray[Any], clients: int, rng: np.random.Generator, per_client: Annotated[int, Field(ge=1)] = 2
+    y: NDArray[Any],
+    clients: int,
+    rng: np.random.Generator,
+    per_client: Annotated[int, Field(ge=1, description="shards that each client gets")] = 2,
 ) -> list[Rows]:
     """Sort by label, cut into `clients * per_client` shards, deal that many to each client at random.
 
@@ -41,7 +44,10 @@ def shards(
 
 
 def labels(
-    y: NDArray[Any], clients: int, rng: np.random.Generator, per_client: Annotated[int, Field(ge=1)] = 2
+    y: NDArray[Any],
+    clients: int,
+    rng: np.random.Generator,
+    per_client: Annotated[int, Field(ge=1, description="classes that each client holds")] = 2,
 ) -> list[Rows]:
     """Client i holds class i modulo the classes and `per_client` - 1 others; holders of a class share it equally.
 
@@ -70,8 +76,8 @@ def dirichlet(
     y: NDArray[Any],
     clients: int,
     rng: np.random.Generator,
-    alpha: Positive = 0.5,
-    least: Annotated[int, Field(ge=0)] = 10,
+    alpha: Alpha = 0.5,
+    least: Annotated[int, Field(ge=0, description="examples that each client has at least")] = 10,
 ) -> list[Rows]:
     """Class-wise: each class is cut over clients by p ~ Dir(alpha), but not to those that hold N/K examples already.
 
@@ -113,7 +119,7 @@ def _cuts(per_class: Rows, clients: int, rng: np.random.Generator, alpha: float)
     return cuts
 
 
-def dirichlet_client(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: Positive = 0.5) -> list[Rows]:
+def dirichlet_client(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: Alpha = 0.5) -> list[Rows]:
     """Client-wise: each client draws q ~ Dir(alpha * prior) over classes and N // K examples from it, unreplaced.
 
     A class that is exhausted is left out and q renormalised.  The N modulo K examples at the end go to nobody.  Hsu,
@@ -155,6 +161,8 @@ def natural(groups: NDArray[Any] | None, clients: int | None) -> dict[str, Rows]
         raise ValueError(f"the client column holds {len(names)} clients, not {clients}; leave clients out")
     pieces = np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
     ids = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names]
+    if len(set(ids)) < len(ids):
+        raise ValueError("the client column holds names that differ in bytes that are no UTF-8 alone")
     return dict(zip(ids, pieces, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 import fedmpi
 from fedmpi.data import ShardError, write_shards
 from fedmpi.data.arrays import Chained
+from fedmpi.data.importers import csv
 from fedmpi.job import JobError
+from tests.data import shard_sets
 
 X = np.zeros((5, 2), np.float32)
 Y = np.array([0, 1, 2, 1, 0])
@@ -124,3 +127,60 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, place: int, nam
     with pytest.raises(ShardError, match=f"client 'b': {name}: 2 of 5 rows hold NaN or infinity"):
         write_shards(tmp_path / "set", {"a": (X, np.zeros(5, np.float32)), "b": tuple(pair)})
     assert not list(tmp_path.iterdir())
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=30)
+@given(labels=st.lists(st.integers(0, 9), min_size=1, max_size=12), kept=st.integers(0, 4))
+def test_labels_are_stored_as_a_table_of_them_is(labels: list[int], kept: int) -> None:
+    """By `shard csv` as here: no class without an example, and a label's class is called by its number."""
+    y = np.array(labels)
+    with shard_sets.scratch() as folder, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        shards = write_shards(folder, {"a": (np.zeros((len(y), 1)), y)}, test=(np.zeros((kept, 1)), y[:1].repeat(kept)))
+        table = folder.with_suffix(".csv")
+        table.write_text("x,y\n" + "".join(f"{n}.5,{label}\n" for n, label in enumerate(labels)))
+        assert shards.classes == csv(table, target="y").classes == tuple(map(str, sorted(set(labels))))
+        assert [int(shards.classes[label]) for label in shards.train(0)[1]] == labels
+        assert [int(shards.classes[label]) for label in shards.test()[1]] == labels[:1] * kept
+        same = sorted(set(labels)) == list(range(len(set(labels))))
+        assert len(told) == (not same)
+        assert same or str(told[0].message) == shards.manifest.created["notes"][0]
+
+
+def test_labels_whose_classes_are_named_stay_as_they_are(tmp_path: Path) -> None:
+    y = np.array([1, 3, 3, 1])
+    shards = write_shards(tmp_path / "named", {"a": (np.zeros((4, 1)), y)}, classes=list("abcde"), holdout=0)
+    assert (shards.classes, shards.train(0)[1].tolist()) == (tuple("abcde"), y.tolist())
+    with pytest.warns(UserWarning, match="labels 1, 3 are stored as 0 to 1"):
+        shards = write_shards(tmp_path / "two", {"a": (np.zeros((4, 1)), y)}, task="binary", holdout=0)
+    assert (shards.classes, shards.train(0)[1].tolist()) == (("1", "3"), [0, 1, 1, 0])
+    shards = write_shards(tmp_path / "one", {"a": (np.zeros((4, 1)), y * 0 + 1)}, task="binary", holdout=0)
+    assert (shards.classes, shards.train(0)[1].tolist()) == (("0", "1"), [1] * 4)
+
+
+@pytest.mark.parametrize(
+    ("clients", "message"),
+    [
+        ([(X, Y), (X, Y)], r"number 0 has a ndarray of shape \(5, 2\) where its id should be; give a dict"),
+        ([X, Y], "number 0 is a ndarray; give a dict"),
+        ([("a", X, Y)], "number 0 is a tuple of 3; give"),
+        ({None: (X, Y)}, "number 0 has a NoneType where its id should be"),
+        ({"a": X}, r"client 'a': a ndarray of shape \(5, 2\) given; should be \(x, y\)"),
+        ({"a": {"x": X, "y": Y}}, r"client 'a': a dict given; should be \(x, y\)"),
+        ({"a": ([[1], [2, 3]], [0, 1])}, "client 'a': x or y is no array of numbers"),
+        ({"a": (torch.ones(5, 2, requires_grad=True), Y)}, "client 'a': x or y is no array of numbers"),
+        (7, "clients: a int given"),
+        ({"\ud800": (X, Y)}, "cannot be a client's id"),
+    ],
+)
+def test_clients_that_are_none_are_told_in_a_line(tmp_path: Path, clients: Any, message: str) -> None:
+    with pytest.raises(JobError, match=message) as told:
+        write_shards(tmp_path / "set", clients)
+    assert len(str(told.value)) < 300
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
+def test_a_scale_that_leaves_nothing_is_refused(tmp_path: Path, scale: float) -> None:
+    with pytest.raises(JobError, match="scale: .* given"):
+        write_shards(tmp_path / "set", {"a": (X, Y)}, scale=scale)

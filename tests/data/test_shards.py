@@ -37,7 +37,7 @@ def test_what_is_written_is_read(sizes: list[int], shape: tuple[int, ...], dtype
     given_ = shard_sets.clients(sizes, shape, dtype)
     files = data.draw(st.integers(1, len(sizes)))
     with shard_sets.scratch() as folder:  # what is mapped outlives its name
-        shards = write_shards(folder, given_, holdout=0, files=files)
+        shards = write_shards(folder, given_, classes=list("abcd"), holdout=0, files=files)
         shards.sizes(np.arange(len(sizes))), shards.test()
     for client, (name, (x, y)) in enumerate(given_.items()):
         got = shards.train(client)
@@ -62,7 +62,7 @@ def test_what_is_written_is_read(sizes: list[int], shape: tuple[int, ...], dtype
 def test_train_and_held_out_are_the_data(sizes: list[int], holdout: float | None) -> None:
     given_ = shard_sets.clients(sizes, dtype="float64")
     with shard_sets.scratch() as folder:  # what is mapped outlives its name
-        shards = write_shards(folder, given_, holdout=holdout)
+        shards = write_shards(folder, given_, classes=list("abcd"), holdout=holdout)
         shards.sizes(np.arange(len(sizes))), shards.test()
     central = []
     for client, (x, y) in enumerate(given_.values()):

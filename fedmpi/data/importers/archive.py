@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Annotated
 
 import numpy as np
+from numpy.lib import format as format_
+from pydantic import Field
 
 from fedmpi.data.columns import Array, Columns, Kind, shown, targets
 from fedmpi.data.errors import ShardError
@@ -13,14 +20,16 @@ from fedmpi.job import JobError
 
 
 def npz(
-    source: Path,
-    x: str = "x",
-    y: str = "y",
-    test_x: str = "x_test",
-    test_y: str = "y_test",
-    group: str | None = None,
-    task: Kind | None = None,
-    scale: float | None = None,
+    source: Annotated[Path, Field(description="the archive")],
+    x: Annotated[str, Field(description="the array of examples, (N, ...)")] = "x",
+    y: Annotated[str, Field(description="the array of their targets, (N, ...)")] = "y",
+    test_x: Annotated[str, Field(description="the array of test examples")] = "x_test",
+    test_y: Annotated[str, Field(description="the array of their targets")] = "y_test",
+    group: Annotated[str | None, Field(description="the array of clients, (N,), for --partition natural")] = None,
+    task: Annotated[Kind | None, Field(description="what the targets are for, where their type does not say")] = None,
+    scale: Annotated[
+        float | None, Field(description="what x is multiplied with for the model; 1/255 for bytes")
+    ] = None,
 ) -> Columns:
     """Arrays `x (N, ...)` and `y (N, ...)`, a test split of their own where both its names are there.
 
@@ -28,7 +37,9 @@ def npz(
     (N, H, W) are grey images and stored as (1, H, W); byte images have scale 1/255 unless `scale` says otherwise;
     images are channels first, as everywhere in PyTorch.  Integer or text targets are classes.
     """
-    arrays = _read(source)
+    arrays = read(source)
+    if not arrays:
+        raise ShardError(f"{source}: is an archive without any array; np.savez(FILE, x=..., y=...) writes some")
     tests = [name for name in (test_x, test_y) if name in arrays]
     if len(tests) == 1 or (not tests and (test_x, test_y) != ("x_test", "y_test")):
         raise JobError(f"test_x, test_y: {test_x!r} and {test_y!r} given; {source} holds {shown(list(arrays))}")
@@ -43,6 +54,8 @@ def npz(
     groups = arrays.get("client" if group is None else group)
     if groups is not None and groups.shape != (len(examples),):
         raise ShardError(f"{source}: {group or 'client'} has shape {groups.shape}; should be ({len(examples)},)")
+    if groups is not None and groups.dtype.kind not in "biuSU":
+        raise ShardError(f"{source}: {group or 'client'} holds {groups.dtype}; should be whole numbers or text")
     (targets_, y_test), kind, classes = targets(f"{source}: {y}", raw, None if test is None else test[1], task)
     is_image = examples.dtype == np.uint8 and examples.ndim in (3, 4)
     return Columns(
@@ -56,20 +69,66 @@ def npz(
     )
 
 
-def _read(source: Path) -> dict[str, Array]:
+def read(source: Path) -> dict[str, Array]:
+    """The arrays of an archive by name; JobError where there is no file, ShardError where it holds no plain ones."""
+    if not source.is_file():
+        raise JobError(f"source: there is no file {source}")
+    what = "an npz archive of plain arrays"
+    with source.open("rb") as file:
+        if file.read(len(format_.MAGIC_PREFIX)) == format_.MAGIC_PREFIX:
+            told = "it is one array, as np.save writes it; np.savez(FILE, x=..., y=...) writes an archive"
+            raise ShardError(f"{source}: cannot be read as {what}: {told}")
+    with _explained(source, what), zipfile.ZipFile(source) as archive:
+        found = {}
+        for member in archive.infolist():
+            with archive.open(member) as inner:
+                found[member.filename.removesuffix(".npy")] = _plain(inner, member.file_size, member.filename)
+        return found
+
+
+def single(source: Path) -> Array:
+    """The one array of a .npy file; ShardError for what is none."""
+    with _explained(source, "a plain array"), source.open("rb") as file:
+        return _plain(file, source.stat().st_size, source.name)
+
+
+@contextmanager
+def _explained(source: Path, what: str) -> Iterator[None]:
+    """Whatever zipfile, zlib, NumPy and Python's own parser meet in a damaged file, as one line."""
     try:
-        with np.load(source, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise JobError(f"source: there is no file {source}") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ShardError(f"{source}: cannot be read as an npz archive of plain arrays: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they think of a damaged header
+            yield
+    except Exception as error:
+        told = " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
+        raise ShardError(f"{source}: cannot be read as {what}: {told}") from None
+
+
+def _plain(file: IO[bytes], length: int, name: str) -> Array:
+    """An array as NumPy writes one, read to its end: there its checksum is, and a header only claims a size."""
+    version = format_.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{name} is of version {version}")
+    header = format_.read_array_header_1_0 if version == (1, 0) else format_.read_array_header_2_0
+    shape, fortran, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never opened")
+    size = math.prod(shape) * dtype.itemsize
+    if any(side < 0 for side in shape) or not dtype.itemsize or size != length - file.tell():
+        raise ValueError(f"{name} does not hold the shape {shape} that its header tells")
+    data = file.read()
+    if len(data) != size:
+        raise ValueError(f"{name} is cut short")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _pair(source: Path, arrays: dict[str, Array], x: str, y: str) -> tuple[Array, Array]:
     examples, values = arrays[x], arrays[y]
-    if not examples.ndim or not values.ndim or len(examples) != len(values) or not len(examples):
-        raise ShardError(f"{source}: {x} has shape {examples.shape}, {y} {values.shape}; should be as many of both")
+    told = f"{source}: {x} has shape {examples.shape}, {y} {values.shape}"
+    if not examples.ndim or not values.ndim or len(examples) != len(values):
+        raise ShardError(f"{told}; should be as many of both")
+    if not examples.size:
+        raise ShardError(f"{told}: there is no example" if not len(examples) else f"{told}: an example holds no value")
     return examples, values
 
 

@@ -12,10 +12,10 @@ from fedmpi.data.columns import Columns
 
 def linear(
     rng: np.random.Generator,
-    examples: Annotated[int, Field(ge=1)] = 1000,
-    slope: float = 3.0,
-    intercept: float = 2.0,
-    noise: Annotated[float, Field(ge=0)] = 0.1,
+    examples: Annotated[int, Field(ge=1, description="how many are drawn")] = 1000,
+    slope: Annotated[float, Field(description="of the line")] = 3.0,
+    intercept: Annotated[float, Field(description="of the line")] = 2.0,
+    noise: Annotated[float, Field(ge=0, description="the standard deviation around the line")] = 0.1,
 ) -> Columns:
     """A line: y = slope * x + intercept + noise, x (N, 1) uniform in [-1, 1], the noise normal with that deviation."""
     x = rng.uniform(-1.0, 1.0, examples)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from fedmpi.data.columns import Array, Columns, targets
 from fedmpi.data.errors import ShardError
@@ -19,7 +22,10 @@ from fedmpi.job import JobError
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def idx(source: Path, prefix: str = "") -> Columns:
+def idx(
+    source: Annotated[Path, Field(description="the folder that holds the files")],
+    prefix: Annotated[str, Field(description="what the files' names begin with, as emnist-letters-")] = "",
+) -> Columns:
     """A folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, as its own split, `t10k-...`; .gz too.
 
     Images are stored as (1, H, W); bytes keep their type, with scale 1/255.  Where files of several sets lie there,
@@ -54,6 +60,8 @@ def _split(folder: Path, prefix: str, names: tuple[str, ...]) -> tuple[Array, Ar
     x, y = read(images), read(labels)
     if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
         raise ShardError(f"{images}: {x.shape} images for {y.shape} labels; should be (N, H, W) and (N,)")
+    if not x.size:
+        raise ShardError(f"{images}: {x.shape} images: there is nothing in them")
     return x[:, None], y
 
 
@@ -71,13 +79,18 @@ def read(path: Path) -> Array:
     """The array of one idx file, in native byte order; ShardError where the file is not what its header says."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise ShardError(f"{path}: cannot be read: {error}") from None
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in TYPES:
         raise ShardError(f"{path}: is not an idx file; it starts with {data[:4]!r}")
     dtype, start = np.dtype(TYPES[data[2]]), 4 + 4 * data[3]
+    if data[3] > 8:
+        raise ShardError(f"{path}: its header tells of {data[3]} dimensions, and no set has so many; is it damaged?")
     shape = tuple(int(size) for size in np.frombuffer(data[4:start], ">u4")) if len(data) >= start else ()
     if len(data) != start + math.prod(shape) * dtype.itemsize:
         raise ShardError(f"{path}: {len(data)} bytes do not hold the shape {shape} that its header tells; cut short?")
-    values: Array = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    try:
+        values: Array = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    except ValueError as error:  # nothing, of a size that is none
+        raise ShardError(f"{path}: cannot hold the shape {shape} that its header tells: {error}") from None
     return values.astype(dtype.newbyteorder("="), copy=False)

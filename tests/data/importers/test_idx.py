@@ -103,3 +103,30 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(b"PK\3\4 something else")
     with pytest.raises(ShardError, match="is not an idx file"):
         idx(tmp_path)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=150)
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7), packed=st.booleans())
+def test_a_flipped_bit_is_one_line(place: int, bit: int, packed: bool, tmp_path_factory: Any) -> None:
+    """A packed file has a checksum of its own; a plain one has none, but says its shape."""
+    path = tmp_path_factory.mktemp("idx") / ("file.gz" if packed else "file")
+    whole = bytearray(gzip.compress(content(X), mtime=0) if packed else content(X))
+    whole[place % len(whole)] ^= 1 << bit
+    path.write_bytes(whole)
+    try:
+        values = read(path)
+    except ShardError as error:
+        told = str(error)
+    else:
+        told = None
+    if told is not None:
+        assert "\n" not in told
+        return
+    assert np.array_equal(values, X) if packed else values.size == X.size
+
+
+@pytest.mark.parametrize("shape", [(0, 2**32 - 1, 2**32 - 1), (2**32 - 1,) * 3, (0,) * 100])
+def test_a_header_that_claims_too_much_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape))
+    with pytest.raises(ShardError, match="header tells"):
+        read(tmp_path / "file")
