@@ -19,6 +19,7 @@ Clients = NDArray[np.int64]  # indices of clients in their shard set
 Where = str | os.PathLike[str]
 Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
 Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step's gradient in place
+LOWER = ("loss", "mse", "mae", "rmse", "perplexity")  # scores of which less is better, unless a metric says otherwise
 
 
 def note(text: str) -> None:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedmpi.flow import Task
+from fedmpi.flow import LOWER, Task
 
 Pair = tuple[Tensor, Tensor]
-LOWER = ("loss", "mse", "mae", "perplexity")
 
 
 @dataclass(frozen=True)

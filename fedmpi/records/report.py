@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.flow import Refused
+from fedmpi.flow import LOWER, Refused
 from fedmpi.records import pictures
 from fedmpi.records.pictures import ANY, COLOURS, SIZES, TIMES, Curve, Draw, Numbers, Picture, Units
 from fedmpi.records.runs import (
     BASELINES,
     CLIENTS,
-    LOWER,
     MODELS,
     TEST,
     Group,
@@ -61,7 +60,7 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
         groups=groups,
         baselines=[base for group in groups for name in BASELINES if (base := group.baseline(name))],
         metrics=named,
-        lower=LOWER,
+        lower=[metric for metric in named if groups[0].runs[0].lower(metric)],
         drawn=drawn,
         models=MODELS,
         differences=differences(groups),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.flow import Refused
+from fedmpi.flow import LOWER, Refused
+from fedmpi.records import journal
+from fedmpi.records.folder import RunFolder
 from fedmpi.records.pictures import Curve, Numbers
 
 BASELINES = {"pooled": "--", "local": "-."}  # folders below `baselines/`, and how their curves are drawn
-LOWER = {"loss", "mse", "mae", "rmse", "perplexity"}  # the less, the better
 TEST, CLIENTS, PERSONAL = (("evaluation", kind) for kind in ("test", "clients", "personal"))
 MODELS = {"clients": "common model", "personal": "own model"}  # by which a client is scored
 
@@ -55,10 +55,15 @@ class Run:
         """There is a number somewhere in the tables under `path`."""
         return any(_numbers(at(line, *path)) for line in self.lines)
 
+    def lower(self, metric: str) -> bool:
+        """Whether less of a metric is better: as the run says, which could ask it, else as its name has it."""
+        said = at(self.job, "run", "lower")
+        return metric in (said if isinstance(said, list) else LOWER)
+
     def best(self, metric: str, *path: str) -> tuple[float, int]:
         """The best value of a metric under `path` and the round it is of; NaN and 0 where there is none."""
         known = [(value, round_) for round_, value in self.values(*path).items() if math.isfinite(value)]
-        return (min if metric in LOWER else max)(known, key=lambda pair: pair[0], default=(math.nan, 0))
+        return (min if self.lower(metric) else max)(known, key=lambda pair: pair[0], default=(math.nan, 0))
 
     def seconds(self) -> float:
         """Wall seconds of the whole run."""
@@ -182,49 +187,40 @@ class Group:
         return Group(f"{self.name}: {name} baseline", found, name == "local") if found else None
 
     def timing(self) -> dict[str, tuple[float, float, float, float]]:
-        """Of each phase: its median and 90th percentile per round, its sum per run, its share of the rounds' time."""
+        """Of each phase: its median and 90th percentile per round, its sum per run, its share of the median round.
+
+        The shares are of what the medians come to together: one slow round, such as the first, tells in the sum alone.
+        """
         each = [run.phases() for run in self.runs]
-        total = sum(np.nansum([*run.values("seconds", "total").values()]) for run in self.runs)
         found = {}
         for name in dict.fromkeys(name for phases in each for name in phases):
             known = np.concatenate([phases[name] for phases in each if name in phases])
             if (known := known[np.isfinite(known)]).size:
                 middle, most = np.percentile(known, [50, 90])
-                share = known.sum() / total if total > 0 else math.nan
-                found[name] = (float(middle), float(most), float(known.sum() / len(each)), float(share))
-        return found
+                found[name] = (float(middle), float(most), float(known.sum() / len(each)))
+        whole = sum(middle for middle, _, _ in found.values())
+        return {name: (*row, row[0] / whole if whole > 0 else math.nan) for name, row in found.items()}
 
 
 def read(folder: Path) -> Run:
-    """The run in a folder, with its baselines.  Raises Refused where there is none, or it is damaged or empty.
-
-    A torn last line of the journal is left out; a line that goes back (a resumed run) takes the place of what followed.
-    """
-    journal = folder / "journal.jsonl"
+    """The run in a folder, with its baselines.  Raises Refused where there is none, or it is damaged or empty."""
+    kept_in = RunFolder(folder)
+    job = kept_in.read_job()
     try:
-        text = (folder / "job.toml").read_text(encoding="utf-8")
-        job = tomllib.loads(text)
-        written = journal.read_bytes().rstrip().split(b"\n")
-        when = datetime.fromtimestamp(journal.stat().st_mtime)
+        text = kept_in.job.read_text(encoding="utf-8")
+        when = datetime.fromtimestamp(kept_in.journal.stat().st_mtime)
     except FileNotFoundError as error:
         raise Refused(f"{folder}: holds no run: there is no {Path(error.filename).name} in it") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise Refused(f"{folder}: holds no run that can be read: {error}") from None
     kept: list[dict[str, Any]] = []
-    for place, raw in enumerate(written, 1):
-        try:
-            line = json.loads(raw or b"{}")
-        except (ValueError, RecursionError):
-            line = None
-        if isinstance(line, dict):
-            round_ = line.get("round") if type(line.get("round")) is int else kept[-1]["round"] + 1 if kept else 1
-            while kept and kept[-1]["round"] >= round_:
-                kept.pop()
-            kept += [{**line, "round": round_}] if line else []
-        elif place < len(written):  # the last line may have been torn by a kill
-            raise Refused(f"{journal}: line {place} is no line of a journal; the file was changed or damaged")
+    for line in journal.read(kept_in.journal):
+        round_ = line["round"] if type(line.get("round")) is int else kept[-1]["round"] + 1 if kept else 1
+        while kept and kept[-1]["round"] >= round_:  # a line that does not say its round is of the next one
+            kept.pop()
+        kept += [{**line, "round": round_}] if line else []
     if not kept:
-        raise Refused(f"{journal}: holds no round; the run was stopped before its first was done")
+        raise Refused(f"{kept_in.journal}: holds no round; the run was stopped before its first was done")
     below = {name: folder / "baselines" / name for name in BASELINES}
     baselines = {name: read(inner) for name, inner in below.items() if _size(inner / "journal.jsonl")}
     return Run(folder, text, job, kept, when, baselines)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from fedmpi import optim
 from fedmpi.comm import Solo
@@ -19,7 +19,7 @@ from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task, note
-from fedmpi.job import Job, JobError, choose, nearest, validate
+from fedmpi.job import Job, JobError, choose, nearest
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory
@@ -41,6 +41,7 @@ class Trained:
     shards: Path
     own: _Own | None = None  # clients' models, where they have some and the run's shard set is there
     client: str | None = None  # whose model it is; None: the common one
+    run: tuple[RunFolder, dict[str, Any]] | None = None  # and its table, where `shards` are the run's own
 
     @property
     def common(self) -> bool:
@@ -70,7 +71,7 @@ class _Own:
             parts.memory = parts.engine.memory = Memory(
                 run.clients, parts.engine.remembers, parts.flat.dtype, writes=False
             )
-        found = Checkpoints(run.checkpoints, keep=1).last()
+        found = Checkpoints(run.checkpoints, keep=1).last(newest=parts.memory is not None)
         if found is None:
             raise Refused(f"{run.checkpoints}: holds no checkpoint, and clients' own models are made from the last one")
         tensors, said = found
@@ -101,41 +102,42 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
     """The `final` or the `best` model of a run, or a `client`'s own.  Refused where the folder holds none."""
     run = RunFolder(folder)
     table = run.read_job()
-    job = validate(table)
+    job = run.job_of(table)
     if not run.model.exists():
         raise Refused(f"{folder}: holds no finished model yet; fedmpi train {run.job} --out {folder} --resume goes on")
     tensors, said = read_tensors(run.model)
-    facts = _Facts(
-        shape=tuple(said["shape"]),
-        target_shape=tuple(said["target_shape"]),
-        classes=tuple(said["classes"]),
-        scale=said["scale"],
-        features=tuple(said.get("features", [])),
-    )
+    facts = _facts(run.model, said)
+    later = [round for round in Checkpoints(run.checkpoints, keep=1).rounds() if round > said.get("round", round)]
+    if later and which == "final" and client is None:
+        note(f"{run.model}: is the model of round {said['round']}, and the run has gone on to round {later[-1]} since")
     task = made_task(job, facts)
     model = made_model(job, facts, task, init=False)
     if job.loop.name == "ensemble":
-        count = 1 + max(int(name.split(".")[1]) for name in tensors)
+        count = len({name.split(".")[1] for name in tensors if "." in name}) or 1
         model = Ensemble([copy.deepcopy(model) for _ in range(count)], task)
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise Refused(
+            f"{run.model}: does not fit {job.model.name!r} as it is made now: {' '.join(str(error).split()[:24])}"
+        ) from None
     if which == "best":
         if job.loop.name == "ensemble":
             raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
-        kept, _ = read_tensors(run.checkpoints / "best.safetensors")
         flat = FlatModel(model, _strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
-        flat.values[flat.shared].copy_(kept["planes"][0])
+        flat.values[flat.shared].copy_(_best(run.checkpoints / "best.safetensors", said, flat.size))
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")
-    own, where = None, shards or Path(job.data.shards)
+    own, its = None, _its(job, table)
     if client is not None or (which == "final" and shards is None):
-        own = _own(job, run, client is not None)
+        own = _own(job, run, table, client is not None)
     if client is not None:
         if own is None:
             raise JobError(f"--client: {job.strategy.name} makes one model for all clients; leave it out")
         if which != "final":
             raise JobError(f"--checkpoint: {which} given, but clients' own models are there for the final one alone")
         model = own.model(own.index(client))
-    return Trained(job, model, task, facts, where, own, client)
+    return Trained(job, model, task, facts, shards or its, own, client, None if shards else (run, table))
 
 
 def _strategy(job: Job) -> Strategy:
@@ -144,23 +146,80 @@ def _strategy(job: Job) -> Strategy:
     return strategy
 
 
-def _own(job: Job, run: RunFolder, needed: bool) -> _Own | None:
+def _facts(path: Path, said: Mapping[str, Any]) -> _Facts:
+    """What a model was told of its examples.  Refused where its file does not say."""
+    try:
+        return _Facts(
+            shape=tuple(said["shape"]),
+            target_shape=tuple(said["target_shape"]),
+            classes=tuple(said["classes"]),
+            scale=said["scale"],
+            features=tuple(said.get("features", [])),
+        )
+    except (KeyError, TypeError):
+        raise Refused(f"{path}: is no model that a run wrote: it does not say what it was trained on") from None
+
+
+def _best(path: Path, said: Mapping[str, Any], size: int) -> Tensor:
+    """The best model's values `(size,)`.  Refused where the file is not the one that the run ended with."""
+    kept, metadata = read_tensors(path)
+    round = metadata.get("round")
+    if said.get("best") not in (None, 0, round):
+        raise Refused(f"{path}: holds the model of round {round}, and the best was that of round {said['best']}")
+    planes = kept.get("planes")
+    if planes is None or planes.shape[1:] != (size,):
+        raise Refused(f"{path}: is no checkpoint of this run's model")
+    return planes[0]
+
+
+def _its(job: Job, table: Mapping[str, Any]) -> Path:
+    """Where a run's own shard set is: where it was when the run began, else as the job says, from the folder here."""
+    was = table.get("run", {}).get("shards")
+    return Path(was) if isinstance(was, str) and Path(was).is_dir() else Path(job.data.shards)
+
+
+def _open(job: Job, run: RunFolder, table: Mapping[str, Any]) -> ShardSet:
+    """A run's own shard set.  Refused where it is not there any more, or holds other data."""
+    try:
+        shards = ShardSet.open(_its(job, table))
+    except Refused as refused:
+        raise Refused(
+            f"{run.path}: the shard set that the run was trained on cannot be used: {refused}; evaluate takes another "
+            f"place by --on, and a relative one counts from the folder that the run was started in"
+        ) from None
+    if table.get("run", {}).get("data", shards.digest) != shards.digest:
+        raise Refused(
+            f"{run.path}: {shards.folder} holds other data than the run was trained on; "
+            f"evaluate --on {shards.folder} scores on it all the same"
+        )
+    if shards.note:
+        note(shards.note)
+    return shards
+
+
+def _own(job: Job, run: RunFolder, table: Mapping[str, Any], needed: bool) -> _Own | None:
     """Clients' own models, if the job's strategy makes some; None where they are not `needed` and cannot be made."""
     if not _strategy(job).personalises:
         return None
     try:
-        return _Own(job, run, ShardSet.open(Path(job.data.shards)))
-    except Refused:
+        return _Own(job, run, _open(job, run, table))
+    except Refused as refused:
         if needed:
             raise
+        note(f"clients' own models are left out: {refused}")
         return None
 
 
 def score(trained: Trained, metrics: Sequence[str] | None = None) -> dict[str, Any]:
     """Scores on a shard set: {"test": ..., "clients": ...}, each where the set has such held-out examples."""
-    shards = ShardSet.open(trained.shards)
-    if shards.note:
-        note(shards.note)
+    if trained.own is not None:
+        shards = trained.own.shards
+    elif trained.run is not None:
+        shards = _open(trained.job, *trained.run)
+    else:
+        shards = ShardSet.open(trained.shards)
+        if shards.note:
+            note(shards.note)
     if shards.shape != trained.facts.shape or shards.classes != trained.facts.classes:
         raise Refused(
             f"{trained.shards}: its examples are x {shards.shape} of {len(shards.classes)} classes, and the model was "
