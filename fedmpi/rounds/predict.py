@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import secrets
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,26 +15,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmpi.flow import Refused
-from fedmpi.job import JobError
+from fedmpi.data.importers import archive, cells, sheet
+from fedmpi.flow import Refused, note
+from fedmpi.job import JobError, regular
 
 
-def examples(source: Path, shape: tuple[int, ...], features: tuple[str, ...]) -> Tensor:
+def examples(
+    source: Path, shape: tuple[int, ...], features: tuple[str, ...], told: Callable[[str], None] = note
+) -> Tensor:
     """`(n, *shape)` of a .csv, .npz (its x) or .npy; Refused, naming the place, for what does not fit.
 
-    A CSV file with a line of names gives its columns by name, in the order of `features`, where these are known.
+    A CSV file with a line of names gives its columns by name, in the order of `features`, where these are known; its
+    cells are what they would be in a training file.  `told` is given what was taken on trust.
     """
     try:
+        regular(source)
         if source.suffix == ".csv":
-            x = _table(source, features)
+            x = _table(source, features, told)
         elif source.suffix in (".npz", ".npy"):
             x = _array(source)
         else:
             raise JobError(f"--source {source}: end it in .csv, .npz or .npy")
     except OSError as error:
         raise Refused(f"{source}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
-        raise Refused(f"{source}: cannot be read: {error}") from None
     if x.dtype.kind not in "biuf":
         raise Refused(f"{source}: x holds {x.dtype}; should hold numbers")
     if not x.ndim or not len(x):
@@ -47,53 +49,62 @@ def examples(source: Path, shape: tuple[int, ...], features: tuple[str, ...]) ->
         raise Refused(f"{source}: {len(wrong)} examples hold NaN or infinity, the first is number {wrong[0]}")
     # torch has native byte order alone, and hardly computes with unsigned integers wider than a byte
     dtype = np.dtype(np.int64) if x.dtype.kind == "u" and x.itemsize > 1 else x.dtype.newbyteorder("=")
-    return torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), *shape), dtype=dtype))
+    return torch.from_numpy(np.array(x.reshape(len(x), *shape), dtype=dtype, order="C"))  # writable, as torch wants it
 
 
 def _array(source: Path) -> NDArray[Any]:
-    loaded = np.load(source)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        if "x" not in loaded:
-            raise Refused(f"{source}: holds no array x; it has {', '.join(loaded) or 'none'}")
-        return np.asarray(loaded["x"])
+    if source.suffix == ".npy":
+        return archive.single(source)
+    loaded = archive.read(source)
+    if "x" not in loaded:
+        raise Refused(f"{source}: holds no array x; it has {', '.join(loaded) or 'none'}")
+    return loaded["x"]
 
 
-def _table(source: Path, features: tuple[str, ...]) -> NDArray[np.float32]:
-    rows, lines = [], []
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        cells = csv.reader(file, skipinitialspace=True)
-        for row in cells:
-            if any(cell.strip() for cell in row):
-                rows.append([cell.strip() for cell in row])
-                lines.append(cells.line_num)
-    if not rows:
+def _table(source: Path, features: tuple[str, ...], told: Callable[[str], None]) -> NDArray[np.float32]:
+    found = list(sheet.rows(source, ","))
+    if not found:
         raise Refused(f"{source}: holds no examples")
+    lines, rows = [line for line, _ in found], [row for _, row in found]
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(rows[0]):
-            raise Refused(f"{source}, line {line}: {len(row)} cells where there are {len(rows[0])} columns")
+            what = "; a comma at the end of the line?" if not row[-1] or not rows[0][-1] else ""
+            raise Refused(f"{source}, line {line}: {len(row)} cells where there are {len(rows[0])} columns{what}")
     names = [f"{place + 1}" for place in range(len(rows[0]))]
     order: Sequence[tuple[int, str | None]] = [(place, None) for place in range(len(names))]
-    if _is_header(rows[0], features):
+    if _is_header(source, rows[0], features):
         names, rows, lines = rows[0], rows[1:], lines[1:]
         if any(_place(name, names) for name in features) or (features and len(names) != len(features)):
             order = _order(source, names, features)
+        elif features:
+            told(f"{source}: names none of the columns that the model knows; they are taken in its own order")
     x = np.empty((len(rows), len(order)), dtype=np.float32)
+    words: dict[int, set[str]] = {}  # of each column of words, those that the model knows
+    for place, value in order:
+        if value is not None:
+            words.setdefault(place, set()).add(value)
     for column, (place, value) in enumerate(order):
-        for number, row in enumerate(rows):
-            where = f"{source}, line {lines[number]}, column {names[place]}"
-            x[number, column] = _number(where, row[place]) if value is None else _hot(where, row[place], value)
+        for number_, row in enumerate(rows):
+            where = f"{source}, line {lines[number_]}, column {names[place]}"
+            cell = row[place]
+            x[number_, column] = _number(where, cell) if value is None else _hot(where, cell, value, words[place])
+    for place, known in words.items():
+        strange = Counter(row[place] for row in rows if row[place] not in known)
+        if strange:
+            shown = ", ".join(map(repr, sorted(strange)[:5]))
+            told(
+                f"{source}, column {names[place]}: {strange.total()} cells hold what no training example did ({shown})"
+            )
     return x
 
 
-def _is_header(row: Sequence[str], features: tuple[str, ...]) -> bool:
+def _is_header(source: Path, row: Sequence[str], features: tuple[str, ...]) -> bool:
     """Whether a first row names columns; columns may be named by numbers, if all of them are there."""
-    try:
-        [float(cell) for cell in row]
-    except ValueError:
-        return True
-    return bool(features) and set(features) <= set(row)
+    numbers = [cell for cell in row if cells.number(cell) is not None]
+    if not features and 0 < len(numbers) < len(row):  # an example with an odd cell would be left out without a word
+        odd = next(cell for cell in row if cells.number(cell) is None)
+        raise Refused(f"{source}: its first row is neither names nor numbers: it holds {numbers[0]!r} and {odd!r}")
+    return len(numbers) < len(row) or (bool(features) and set(features) <= set(row))
 
 
 def _order(source: Path, names: Sequence[str], features: tuple[str, ...]) -> list[tuple[int, str | None]]:
@@ -122,18 +133,20 @@ def _place(feature: str, names: Sequence[str]) -> tuple[int, str | None] | None:
 
 
 def _number(where: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        raise Refused(f"{where}: {cell!r} is not a number") from None
-    if not abs(value) <= np.finfo(np.float32).max:
+    value = cells.number(cell)
+    if value is None:
+        like = cells.looks_like(cell)
+        what = "is a missing value" if cells.is_marker(cell) else f"seems to be {like}" if like else "is not a number"
+        remedy = "leave the row out, or put a number there" if cells.is_marker(cell) else "write a plain decimal number"
+        raise Refused(f"{where}: {cell!r} {what}; {remedy}")
+    if not abs(value) <= float(np.finfo(np.float32).max):
         raise Refused(f"{where}: {cell!r} is not a finite float32")
     return value
 
 
-def _hot(where: str, cell: str, value: str) -> float:
-    if not cell:
-        raise Refused(f"{where}: is empty")
+def _hot(where: str, cell: str, value: str, known: set[str]) -> float:
+    if cell not in known and cells.is_marker(cell):
+        raise Refused(f"{where}: {f'{cell!r} is a missing value' if cell else 'is empty'}; leave the row out")
     return float(cell == value)
 
 

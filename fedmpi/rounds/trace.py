@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.data.importers.cells import number
 from fedmpi.flow import Clients, Refused
 from fedmpi.job import JobError, regular
 
@@ -175,10 +176,7 @@ def _number(row: Mapping[str, str], column: str, default: float | None) -> float
     text = row.get(column, "")
     if not text and default is not None:
         return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{column} {text!r} given; should be a number")
-    return number
+    value = number(text)
+    if value is None or not math.isfinite(value):
+        raise ValueError(f"{column} {text!r} given; should be a number, written as a plain decimal one")
+    return value

@@ -16,6 +16,7 @@ from fedmpi.data import make
 from fedmpi.flow import Refused
 from fedmpi.job import JobError
 from fedmpi.rounds.load import Trained, load, predictions
+from fedmpi.rounds.predict import examples
 
 COLOURS = ("blue", "green", "red")
 
@@ -79,7 +80,15 @@ def test_columns_go_by_name(trained: Trained, table: list[Any], tmp_path: Path) 
         ("age,height\n1,2\n", "no column for colour=blue, colour=green, colour=red"),
         ("a,b\n1,2\n", "no column for age, colour=blue"),
         ("age,colour,height\n1,red,2\n\n1,red,tall\n", "line 4, column height: 'tall' is not a number"),
-        ("age,colour,height\n1,red,nan\n", "line 2, column height: 'nan' is not a finite"),
+        ("age,colour,height\n1,red,nan\n", "line 2, column height: 'nan' is a missing value"),
+        ("age,colour,height\n1,red,1_3\n", "line 2, column height: '1_3' seems to be a number with"),
+        ("age,colour,height\n1,red,\uff11\n", "line 2, column height: '\uff11' seems to be a number whose digits"),
+        ("age,colour,height\n1,red,inf\n", "line 2, column height: 'inf' seems to be no finite number"),
+        ("age,colour,height\n1,red,1e39\n", "line 2, column height: '1e39' is not a finite float32"),
+        ("age,colour,height\n1,?,2\n", "line 2, column colour: '\\?' is a missing value"),
+        ("age,colour,height\n1,NA,2\n", "line 2, column colour: 'NA' is a missing value"),
+        ("age,colour,height\n1,re\0d,2\n", "line 2: holds a zero character"),
+        ("age,colour,height\n1,red,2,\n", "line 2: 4 cells where there are 3 columns; a comma at the end"),
         ("age,colour,height\n1,,2\n", "line 2, column colour: is empty"),
         ("age,colour,height\n1,red\n", "line 2: 2 cells where there are 3 columns"),
         ("age,age,colour,height\n1,1,red,2\n", "names the column 'age' twice"),
@@ -148,3 +157,27 @@ def test_places_that_cannot_be_written(trained: Trained, tmp_path: Path, monkeyp
         predictions(trained, tmp_path / "new.npy", tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "new.npy"]
+
+
+def test_what_no_training_example_held_is_told(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.csv").write_text("age,colour,height\n1,pink,2\n1,red,2\n1,Red,2\n")
+    predictions(trained, tmp_path / "new.csv", tmp_path / "said.csv")
+    assert "column colour: 2 cells hold what no training example did ('Red', 'pink')" in capsys.readouterr().err
+    (tmp_path / "new.csv").write_text("a,b,c,d,e\n1,2,3,4,5\n")
+    predictions(trained, tmp_path / "new.csv", tmp_path / "said.csv")
+    assert "names none of the columns that the model knows" in capsys.readouterr().err
+
+
+def test_a_first_row_that_is_no_line_of_names_is_no_example_lost(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("1,NA\n2,3\n")
+    with pytest.raises(Refused, match="its first row is neither names nor numbers: it holds '1' and 'NA'"):
+        examples(tmp_path / "new.csv", (2,), ())
+
+
+def test_a_source_that_is_no_file_is_not_waited_for(trained: Trained, tmp_path: Path) -> None:
+    for suffix in ("csv", "npy", "npz"):
+        os.mkfifo(tmp_path / f"new.{suffix}")
+        with pytest.raises(Refused, match="cannot be read"):
+            predictions(trained, tmp_path / f"new.{suffix}", tmp_path / "said.csv")

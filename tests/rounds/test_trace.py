@@ -303,6 +303,8 @@ def test_empty_cells_are_as_if_the_column_were_missing(tmp_path: Path) -> None:
         ("client,start,end\nada,,5\n", {}, "line 2: start '' given; should be a number"),
         ("client,start,end\nada,0,nan\n", {}, "line 2: end 'nan' given; should be a number"),
         ("client,start,end\nada,0,inf\n", {}, "line 2: end 'inf' given; should be a number"),
+        ("client,start,end\nada,0,1_3\n", {}, "line 2: end '1_3' given; should be a number"),
+        ("client,start,end\nada,0,\u0665\n", {}, "line 2: end '\u0665' given; should be a number"),
         ("client,start,end,speed\nada,0,1,0\n", {}, "line 2: speed 0 given; should be above 0"),
         ("client,start,end,speed\nada,0,1,-2\n", {}, "line 2: speed -2 given; should be above 0"),
         ("client,start,end,latency\nada,0,1,-2\n", {}, "line 2: latency -2 given; should be 0 or more"),
