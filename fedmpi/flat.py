@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from fedmpi.bindings import Bound, Constants, Scratch, Whole, places, refuse_shared_memory, rides
+from fedmpi.job import JobError
 
 ALIGNMENT = 64  # bytes: every tensor begins on a cache line
 
@@ -15,9 +19,9 @@ class FlatModel:
 
     `values` is `[private buffers | private trained | shared trained | shared buffers]`, each tensor on a 64-byte
     boundary with zeros between.  `trained` is the slice that training changes, `shared` the one that travels.
-    `private(name)` says which tensors stay home.  Frozen parameters and integer buffers stay out of the vector;
-    `restore()` gives integer buffers (a BatchNorm's count) the values they began with, so that clients served one
-    after another do not see each other.
+    `private(name)` says which tensors stay home.  Frozen parameters and buffers of whole numbers stay out of the
+    vector: the first are `constants`, of the others small ones (`whole`: a BatchNorm's count) ride beside it.
+    `restore()` is how clients served one after another do not see each other.
     """
 
     def __init__(
@@ -49,24 +53,35 @@ class FlatModel:
         self.trained = slice(ends[0], ends[2])
         self.shared = slice(ends[1], at)
         self.grads = torch.zeros(ends[2] - ends[0], dtype=dtype, device=self.device)
-        self.parameters: list[Tensor] = []
-        self.views: list[Tensor] = []  # of values, one per trained tensor: what a plain step is applied to
-        self.grad_views: list[Tensor] = []
+        self.views = [self._view(name, tensor) for name, tensor in [*sections[1], *sections[2]]]
+        self.grad_views = [
+            self.grads[self.slices[name].start - ends[0] : self.slices[name].stop - ends[0]].view(tensor.shape)
+            for name, tensor in [*sections[1], *sections[2]]
+        ]
+        self.parameters = [tensor for _, tensor in [*sections[1], *sections[2]]]
+        views = dict(zip([name for name, _ in [*sections[1], *sections[2]]], self.views, strict=True))
+        views |= {name: self._view(name, tensor) for name, tensor in [*sections[0], *sections[3]]}
+        self._hold(views)
+
+    def _view(self, name: str, tensor: Tensor) -> Tensor:
+        view = self.values[self.slices[name]].view(tensor.shape)
         with torch.no_grad():
-            for name, tensor in [*sections[1], *sections[2]]:
-                view = self.values[self.slices[name]].view(tensor.shape)
-                view.copy_(tensor)
-                tensor.data = view
-                self.parameters.append(tensor)
-                self.views.append(view)
-                here = self.slices[name]
-                grad = self.grads[here.start - ends[0] : here.stop - ends[0]].view(tensor.shape)
-                self.grad_views.append(grad)
-            for name, tensor in [*sections[0], *sections[3]]:
-                view = self.values[self.slices[name]].view(tensor.shape)
-                view.copy_(tensor)
-                _rebind(model, tensor, view)
-        self._counts = [(tensor, tensor.clone()) for tensor in model.buffers() if not tensor.is_floating_point()]
+            view.copy_(tensor)
+        return view
+
+    def _hold(self, views: dict[str, Tensor]) -> None:
+        """Bind what the vector holds, and take note of all that the module has beside it."""
+        rest = [(kind, place) for kind, place in places(self.model) if place.name not in views]
+        whole = [place for kind, place in rest if kind == "buffer" and place.persistent and rides(place.tensor)]
+        loose = [place for kind, place in rest if kind == "buffer" and not place.persistent]
+        self.whole = Whole(whole)
+        self.scratch = Scratch(self.model, loose)
+        tensors = {place.name: place.tensor for _, place in places(self.model)}
+        refuse_shared_memory([*tensors.items(), *self.scratch.attributes()], views.__contains__)
+        self.bound = Bound(self.model, views)
+        self.constants = Constants([(kind, place) for kind, place in rest if place not in whole and place not in loose])
+        passing = [place.name for _, place in places(self.model) if not place.persistent]
+        self.passing = [self.slices[name] for name in dict.fromkeys(passing) if name in views]
 
     @property
     def size(self) -> int:
@@ -80,7 +95,16 @@ class FlatModel:
 
     def gradient(self, loss: Tensor) -> list[Tensor]:
         """Gradients of the trained parameters, in their order; zeros for one that the loss does not reach."""
-        return list(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
+        try:
+            return list(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
+        except RuntimeError:
+            for name, parameter in self.model.named_parameters():
+                if name in self.slices and not parameter.requires_grad:
+                    raise JobError(
+                        f"model: its parameter {name!r} was frozen while a client trained; freeze it in __init__, so "
+                        "that it does not travel"
+                    ) from None
+            raise
 
     def write(self, gradients: Iterable[Tensor]) -> None:
         """Lay gradients into `grads`."""
@@ -97,21 +121,52 @@ class FlatModel:
         }
 
     def restore(self) -> None:
-        """Integer buffers as they were when the model was built."""
-        for tensor, kept in self._counts:
-            tensor.copy_(kept)
+        """Every tensor its view again, and all that lies beside the vector as it was received: for the next client."""
+        self.bound.restore()
+        self.whole.restore()
+        self.scratch.restore()
+
+    def note(self) -> None:
+        """What lies beside the vector now is what every client begins with."""
+        self.whole.received = self.whole.values()
+        self.constants.note()
+        self.scratch.note()
+
+    def take_over(self) -> None:
+        """After a step of the module's code: what it has laid elsewhere is in the vector, and bound again."""
+        self.bound.take_over()
+
+    def check(self) -> None:
+        """JobError, naming the tensor, for what a client's training changed and no round could carry."""
+        self.bound.take_over()
+        self.constants.check()
+        self.scratch.check()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The model is used and then is as it was: its values in place, its buffers, what it counts."""
+        buffers, counts = self.values[self.trained.stop :].clone(), self.whole.values()
+        received, self.whole.received = self.whole.received, counts
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                self.values[self.trained.stop :].copy_(buffers)
+            self.restore()
+            self.whole.received = received
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the module holds, by name: parameters, then buffers, those that are not persistent too."""
+        return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+
+    def name(self, place: int) -> str | None:
+        """The tensor at a place of what travels `(size,)`; None between tensors."""
+        at = self.shared.start + place
+        return next((name for name, here in self.slices.items() if here.start <= at < here.stop), None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The model under its own names, every tensor a contiguous copy on the host."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-
-
-def _rebind(model: nn.Module, tensor: Tensor, view: Tensor) -> None:
-    """Put `view` wherever the model holds the buffer `tensor` (modules may share one)."""
-    for module in model.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if buffer is tensor:
-                setattr(module, name, view)
 
 
 def keep_home(names: Collection[str]) -> Callable[[str], bool]:

@@ -64,18 +64,22 @@ SAID = 4  # of them a strategy's own, float64
 class State:
     """The model as a round receives it: on every rank, what the last broadcast said.
 
-    One host buffer holds `[private | planes (down, size) | header]`; all but the private part (a personal head, which
-    stays home) travels.  `received` is the private part and the first plane, laid out like a model's values.  The
-    header lies behind the planes so that `received` is one contiguous piece.
+    One host buffer holds `[private | planes (down, size) | header | counts]`; all but the private part (a personal
+    head, which stays home) travels.  `received` is the private part and the first plane, laid out like a model's
+    values.  The header lies behind the planes so that `received` is one contiguous piece.  `counts` `(counts,)` int64
+    are the model's counts and flags: its small buffers of whole numbers.
     """
 
-    def __init__(self, private: int, size: int, down: int, dtype: torch.dtype, pin: bool = False) -> None:
-        words = HEADER * 8 // dtype.itemsize
+    def __init__(
+        self, private: int, size: int, down: int, dtype: torch.dtype, pin: bool = False, counts: int = 0
+    ) -> None:
+        words = (HEADER + counts) * 8 // dtype.itemsize
         self.buffer = torch.zeros(private + down * size + words, dtype=dtype, pin_memory=pin)
         self.travels = self.buffer[private:]
         self.received = self.buffer[: private + size]  # the private part is each rank's own
         self.planes = self.buffer[private : private + down * size].view(down, size)
-        self.header = self.buffer[private + down * size :].view(torch.int64).numpy()
+        behind: NDArray[np.int64] = self.buffer[private + down * size :].view(torch.int64).numpy()
+        self.header, self.counts = behind[:HEADER], behind[HEADER:]
         self.said = self.header[HEADER - SAID :].view(np.float64)  # a strategy's scalars, from home to every client
 
     @property
@@ -143,6 +147,19 @@ class Client:
         """(size,) the model as the round began."""
         return self.down[0]
 
+    def change(self, plane: Tensor, since: Tensor | None = None) -> None:
+        """Write values minus `since` `(size,)` (the received model where None) into a plane `(size,)`.
+
+        A buffer value that is as it was is no change, though it be infinite: a causal mask less itself is 0.
+        """
+        origin = self.received if since is None else since
+        torch.sub(self.values, origin, out=plane)
+        behind = slice(self.trained.stop, None)
+        buffers = plane[behind]
+        if len(buffers):
+            now, before = self.values[behind], origin[behind]
+            buffers.masked_fill_((now == before) | (now.isnan() & before.isnan()), 0.0)
+
 
 def entropy(*numbers: int) -> list[int]:
     """Numbers below 2^64 as 32-bit words, two each: what a key is made of, so that no two tuples make the same one."""
@@ -150,11 +167,14 @@ def entropy(*numbers: int) -> list[int]:
 
 
 class Unfit(Exception):
-    """An update that must not enter the sum; `reason` is a key of REASONS, which every rank can send as a number."""
+    """An update that must not enter the sum; `reason` is a key of REASONS, which every rank can send as a number.
 
-    def __init__(self, reason: int) -> None:
+    `at` is the first value on the wire that does not fit, so that home can name the tensor it belongs to.
+    """
+
+    def __init__(self, reason: int, at: int = 0) -> None:
         super().__init__(REASONS[reason])
-        self.reason = reason
+        self.reason, self.at = reason, at
 
 
 REASONS = {

@@ -189,8 +189,9 @@ def rig(
         weights=tuple(weights if name == "job" else name for name in (*chosen.up, *chosen.sums.values())),
         sums=tuple(chosen.sums),
     )
-    state = State(flat.shared.start, flat.size, chosen.down, dtype)
+    state = State(flat.shared.start, flat.size, chosen.down, dtype, counts=flat.whole.size)
     state.received.copy_(flat.values)
+    state.counts[:] = flat.whole.received.numpy()
     state.round = 1
     everyone = {"uniform": float(shards.clients), "examples": shards.examples / shards.largest}
     chosen.begin(state, layout, everyone)

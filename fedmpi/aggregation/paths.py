@@ -61,7 +61,7 @@ class ReducePath:
         Raises Unfit, with nothing entered, where the update is not finite or would not fit.
         """
         if not torch.isfinite(wire.sum()):
-            raise Unfit(1)
+            raise Unfit(1, first(~torch.isfinite(wire)))
         for stage in self.whole:
             wire = stage.encode(wire, passage)
         if not self.elementwise:
@@ -74,7 +74,8 @@ class ReducePath:
                     part = stage.encode(part, passage)
                 into = self.wire[place * BLOCK : (place + 1) * BLOCK]
                 into.add_(self._fitting(part, into))
-        except Unfit:
+        except Unfit as unfit:
+            unfit.at += place * BLOCK
             for earlier, part in enumerate(parts[:place]):  # integers: taking them out again leaves no trace
                 for stage in self.elementwise:
                     part = stage.encode(part, passage)
@@ -119,3 +120,8 @@ class ReducePath:
 
 def _words(size: int, dtype: torch.dtype) -> str:
     return f"{size:,} values of {str(dtype)[6:]}"
+
+
+def first(wrong: Tensor) -> int:
+    """The first place `(width,)` that is wrong; 0 where none is (a sum of finite numbers may overflow)."""
+    return int(wrong.int().argmax())

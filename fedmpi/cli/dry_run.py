@@ -31,7 +31,7 @@ def figures(plan: Plan, ranks: int) -> dict[str, str]:
     flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype)
     layout = plan.layout(flat)
     path = ReducePath(Solo(), plan.stages, layout, flat.device)
-    down = plan.strategy.down * flat.size * flat.values.itemsize + 64
+    down = plan.strategy.down * flat.size * flat.values.itemsize + 64 + 8 * flat.whole.size
     planes = (flat.values.numel() + flat.grads.numel() + layout.width) * flat.values.itemsize
     memory = planes + down + path.bytes
     serving = ranks if plan.job.server.trains or ranks == 1 else ranks - 1

@@ -13,11 +13,11 @@ from fedmpi.flow import Task
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """`eval()` and inference mode; afterwards every module is in the mode it was in (a person may freeze some)."""
+    """`eval()`, and no gradients; afterwards every module is in the mode it was in (a person may freeze some)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         for module, training in modes:

@@ -29,6 +29,7 @@ class RunFolder:
         self.journal = path / "journal.jsonl"
         self.checkpoints = path / "checkpoints"
         self.clients = path / "clients"  # what clients keep from round to round
+        self.first = path / "first.safetensors"  # all that the model held as the run began
         self.model = path / "model.safetensors"
         self.done = path / "DONE"
 
@@ -63,7 +64,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the run that lies here, and nothing else."""
-        for file in (self.done, self.model, self.journal, self.job, self.path / "report.html"):
+        for file in (self.done, self.first, self.model, self.journal, self.job, self.path / "report.html"):
             if file.is_dir() and not file.is_symlink():
                 shutil.rmtree(file, ignore_errors=True)
             file.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
 from fedmpi.rounds.assemble import assemble, resolved_table
 from fedmpi.rounds.cohort import deal
+from fedmpi.rounds.first import alike
 from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.run import build, keep_model, lower
 from fedmpi.rounds.scribe import Line
@@ -97,6 +98,7 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
     parts = build(replace(plan, job=job.model_copy(update={"local": local})), Solo())
     parts.engine.shards = everybody
     parts.state.received.copy_(parts.flat.values)
+    parts.state.counts[:] = parts.flat.whole.received.numpy()
     journal, began = Journal(folder.journal), time.perf_counter()
     for round in range(1, job.rounds + 1):
         if hear.asked():
@@ -108,6 +110,7 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
         learned = parts.engine.learn(0)
         trained = time.perf_counter()
         parts.state.received.copy_(parts.flat.values)
+        parts.state.counts += learned.counts.numpy()
         last = round == job.rounds
         line: Line = {"round": round, "clients": 1, "steps": learned.steps, "train_loss": _number(learned.loss)}
         line["evaluation"] = {}
@@ -126,7 +129,9 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
 def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
     job, shards = plan.job, plan.shards
     parts = build(plan, comm)
-    first = parts.flat.values.clone()
+    alike(comm, parts.flat)
+    parts.engine.start()
+    first, counts = parts.flat.values.clone(), parts.flat.whole.received.numpy().copy()
     every = job.evaluation.every or job.rounds
     points = sorted({*range(every, job.rounds + 1, every), job.rounds})
     names = parts.scorer.names
@@ -138,6 +143,7 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
     stopped: Refused | None = None
     for client in deal(shards.sizes(np.arange(shards.clients)), parts.seats)[parts.seat]:
         parts.state.received.copy_(first)
+        parts.state.counts[:] = counts
         for round in range(1, job.rounds + 1):
             if hear.asked():
                 stopped = _stopped()
@@ -147,6 +153,7 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
             parts.state.round = round
             learned = parts.engine.learn(client)
             parts.state.received.copy_(parts.flat.values)
+            parts.state.counts += learned.counts.numpy()
             if round in points:
                 row = rows[points.index(round), client]
                 row[0] = learned.loss

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fedmpi.aggregation.paths import first
 from fedmpi.flow import entropy
 from fedmpi.job import JobError, nearest
 from fedmpi.rounds.parts import Parts, Watch
@@ -74,7 +75,7 @@ def run(parts: Parts, shuffled: bool) -> None:
         drawn = parts.draw()
         if drawn is None:
             break
-        tally = Tally(comm.size, len(drawn.clients), (), parts.columns if parts.due() else ())
+        tally = Tally(comm.size, len(drawn.clients), (), parts.columns if parts.due() else (), len(state.counts))
         central = {}
         if scribe is not None:
             scribe.received()
@@ -82,17 +83,17 @@ def run(parts: Parts, shuffled: bool) -> None:
         watch.mark("scored")
         hands = parts.hands(drawn.clients)
         scored = _score(parts, drawn, hands, tally)
-        received = state.planes[0].clone() if comm.is_home else None
+        received = state.travels.clone() if comm.is_home else None
         trained = _ring(parts, drawn, hands, tally, shuffled)
         tally.rank(comm.me, trained, scored, {})
         watch.mark("arrived")
         comm.reduce(tally.vector)
         watch.mark("reduced")
         if scribe is not None and received is not None:
-            made = state.planes[0].clone()
-            state.planes[0].copy_(received)  # until the model that was scored is told of, it is the run's
+            made = state.travels.clone()
+            state.travels.copy_(received)  # until the model that was scored is told of, it is the run's
             if not parts.ends(scribe, drawn.clients, tally, parts.told(central, tally, watch)):
-                state.planes[0].copy_(made)
+                state.travels.copy_(made)
                 watch.mark("stepped")
                 parts.advance(scribe, _line(parts, drawn, tally, watch))
     parts.close()
@@ -108,8 +109,9 @@ def _score(parts: Parts, drawn: Drawn, hands: list[list[int]], tally: Tally) -> 
 
 
 def _ring(parts: Parts, drawn: Drawn, hands: list[list[int]], tally: Tally, shuffled: bool) -> float:
-    """Once round: every rank's first plane holds the model as it is handed on; seconds of this rank's training."""
-    model, spent = parts.state.planes[0], 0.0
+    """Once round: every rank's state holds the model as it is handed on; seconds of this rank's training."""
+    state, spent = parts.state, 0.0
+    model = state.planes[0]
     seats = {place: seat for seat, hand in enumerate(hands) for place in hand}
     ring = np.arange(len(drawn.clients))
     if shuffled:
@@ -123,12 +125,14 @@ def _ring(parts: Parts, drawn: Drawn, hands: list[list[int]], tally: Tally, shuf
             parts.engine.begin()
             learned = parts.engine.learn(int(drawn.clients[place]))
             update = parts.layout.planes(learned.wire)[0]
-            fits = bool(torch.isfinite(update).all())
+            wrong = ~torch.isfinite(update)
+            fits = not bool(wrong.any())
             if fits:
                 model.add_(update.cpu())
-            tally.client(place, learned.examples, learned.steps, learned.loss, 0 if fits else 1)
+                state.counts += learned.counts.numpy()
+            tally.client(place, learned.examples, learned.steps, learned.loss, 0 if fits else 1, first(wrong))
             spent += time.perf_counter() - began
-        parts.comm.broadcast(model, parts.rank(seats[place]))
+        parts.comm.broadcast(state.travels, parts.rank(seats[place]))
     return spent
 
 

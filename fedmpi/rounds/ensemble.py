@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedmpi.aggregation.paths import first
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Examples
@@ -84,7 +85,7 @@ def run(parts: Parts, bootstrap: bool) -> None:
         drawn = parts.draw()
         if drawn is None:
             break
-        tally = Tally(comm.size, len(drawn.clients), (), parts.columns if parts.due() else ())
+        tally = Tally(comm.size, len(drawn.clients), (), parts.columns if parts.due() else (), len(state.counts))
         central = {}
         if parts.due():
             gather(parts, members, parts.ensemble)
@@ -100,8 +101,11 @@ def run(parts: Parts, bootstrap: bool) -> None:
                 tally.score(place, parts.score(index))
             begun = time.perf_counter()
             learned = parts.engine.learn(index)
-            fits = bool(torch.isfinite(parts.flat.values).all())
-            tally.client(place, learned.examples, learned.steps, learned.loss, 0 if fits else 1)
+            values = parts.flat.values
+            wrong = ~torch.isfinite(values) & (values != parts.engine.received)  # a mask of -inf is what it was
+            reason = 1 if wrong.any() else 0
+            tally.client(place, learned.examples, learned.steps, learned.loss, reason, first(wrong))
+            tally.counted_by(learned.counts)
             scored += begun - began
             trained += time.perf_counter() - begun
         assert parts.memory is not None
@@ -111,6 +115,7 @@ def run(parts: Parts, bootstrap: bool) -> None:
         comm.reduce(tally.vector)
         watch.mark("reduced")
         if scribe is not None and not parts.ends(scribe, drawn.clients, tally, parts.told(central, tally, watch)):
+            parts.count(scribe, tally)
             watch.mark("stepped")
             line = fill({"round": state.round}, tally, {"weight": float(len(drawn.clients))})
             line |= parts.spent(tally, watch) | ({"cohort": drawn.told} if drawn.told else {})
@@ -136,4 +141,6 @@ def gather(parts: Parts, members: list[FlatModel], ensemble: Ensemble) -> None:
                 sent[size] = 0 if client.fresh else 1
             comm.broadcast(sent, parts.rank(seat))
             members[index].values.copy_(sent[:size])
+            members[index].whole.received.copy_(parts.flat.whole.received)
+            members[index].restore()
             ensemble.votes[index] = bool(sent[size])

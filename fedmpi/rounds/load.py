@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from fedmpi import optim
 from fedmpi.comm import Solo
@@ -23,6 +24,7 @@ from fedmpi.job import Job, JobError, choose, nearest
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory
+from fedmpi.rounds import first
 from fedmpi.rounds import predict as files
 from fedmpi.rounds.assemble import assemble
 from fedmpi.rounds.made import DTYPES, made_model, made_task
@@ -76,6 +78,9 @@ class _Own:
             raise Refused(f"{run.checkpoints}: holds no checkpoint, and clients' own models are made from the last one")
         tensors, said = found
         parts.state.planes.copy_(tensors["planes"])
+        first.recall(run, parts.flat)
+        parts.engine.start()
+        parts.state.counts[:] = said.get("counts", parts.state.counts)
         parts.state.round = said["round"] + 1
         parts.engine.receive()
         self.parts = parts
@@ -125,7 +130,7 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         if job.loop.name == "ensemble":
             raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
         flat = FlatModel(model, _strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
-        flat.values[flat.shared].copy_(_best(run.checkpoints / "best.safetensors", said, flat.size))
+        _best(run.checkpoints / "best.safetensors", said, flat)
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")
     own, its = None, _its(job, table)
@@ -160,16 +165,18 @@ def _facts(path: Path, said: Mapping[str, Any]) -> _Facts:
         raise Refused(f"{path}: is no model that a run wrote: it does not say what it was trained on") from None
 
 
-def _best(path: Path, said: Mapping[str, Any], size: int) -> Tensor:
-    """The best model's values `(size,)`.  Refused where the file is not the one that the run ended with."""
+def _best(path: Path, said: Mapping[str, Any], flat: FlatModel) -> None:
+    """Put the best model in place.  Refused where the file is not the one that the run ended with."""
     kept, metadata = read_tensors(path)
     round = metadata.get("round")
     if said.get("best") not in (None, 0, round):
         raise Refused(f"{path}: holds the model of round {round}, and the best was that of round {said['best']}")
-    planes = kept.get("planes")
-    if planes is None or planes.shape[1:] != (size,):
+    planes, counts = kept.get("planes"), metadata.get("counts", flat.whole.received.tolist())
+    if planes is None or planes.shape[1:] != (flat.size,) or len(counts) != flat.whole.size:
         raise Refused(f"{path}: is no checkpoint of this run's model")
-    return planes[0]
+    flat.values[flat.shared].copy_(planes[0])
+    flat.whole.received.copy_(torch.tensor(counts, dtype=torch.int64))
+    flat.restore()
 
 
 def _its(job: Job, table: Mapping[str, Any]) -> Path:

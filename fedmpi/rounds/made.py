@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from fedmpi.evaluation import TASKS
-from fedmpi.flow import Task
+from fedmpi.flow import Task, entropy
 from fedmpi.job import Component, Job, JobError, choose, nearest, regular, shown
 from fedmpi.models import MODELS
 from fedmpi.rounds.room import fits
@@ -77,12 +80,11 @@ def made_model(
     else:
         registry = MODELS if model is None else {component.name: model}
         given: dict[str, Any] = {"shape": facts.shape, "outputs": task.outputs(facts.classes)}
-        with torch.random.fork_rng(devices=[]):
-            if registry is MODELS and component.name in MODELS:
-                with torch.device("meta"):  # counted before any memory is taken
-                    sketch = choose(MODELS, component, "model", **given)
-                fits("model", sum(part.numel() for part in sketch.state_dict().values()), dtype.itemsize, 4)
-            torch.default_generator.manual_seed(job.seed)  # the same start on every rank: what is frozen never travels
+        if registry is MODELS and component.name in MODELS:
+            with torch.device("meta"):  # counted before any memory is taken
+                sketch = choose(MODELS, component, "model", **given)
+            fits("model", sum(part.numel() for part in sketch.state_dict().values()), dtype.itemsize, 4)
+        with seeded(job.seed):
             module = choose(registry, component, "model", **given)
     if not isinstance(module, nn.Module):
         raise JobError(
@@ -95,6 +97,21 @@ def made_model(
     if init and pretrained is not None:
         _load(module, pretrained)
     return module
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A factory draws from the seed, be it by torch, NumPy or Python's random; afterwards they are where they were."""
+    python, arrays = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            np.random.seed(entropy(seed))
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
 
 
 def _load(module: nn.Module, init: Any) -> None:

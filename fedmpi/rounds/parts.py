@@ -15,7 +15,7 @@ from fedmpi import hear
 from fedmpi.aggregation import ReducePath
 from fedmpi.evaluation import Scorer
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Clients, Comm, Layout, Refused, State
+from fedmpi.flow import Clients, Comm, Layout, Refused, State, note
 from fedmpi.records.memory import Memory
 from fedmpi.rounds.cohort import deal
 from fedmpi.rounds.plan import Plan
@@ -27,6 +27,10 @@ from fedmpi.training import Sequential
 from fedmpi.training.batches import work
 
 BLOCK = 8192  # clients scored between two reductions at the close
+WHOLE = (
+    "whole numbers that clients' training changes are counts, and are added up over clients",
+    "flags that a client's training sets are set for every client from the next round on",
+)
 
 
 class Watch:
@@ -101,7 +105,7 @@ class Parts:
                 self.scribe.stopped = str(refused)
             state.ended()
             return None
-        sampler.sound(drawn)
+        sampler.sound(drawn, self.plan.shards.clients if sampler.asks else sampler.most)
         if not sampler.asks:
             return drawn
         losses = torch.zeros(len(drawn.clients), dtype=torch.float64)
@@ -110,7 +114,7 @@ class Parts:
             losses[place] = self.engine.client(int(drawn.clients[place])).objective()
         self.comm.reduce(losses)
         self.comm.broadcast(losses)
-        return sampler.sound(sampler.choose(drawn, losses.numpy()))
+        return sampler.sound(sampler.choose(drawn, losses.numpy()), sampler.most)
 
     def deal(self, clients: Clients) -> list[int]:
         """The places among `clients` that this rank serves."""
@@ -158,7 +162,7 @@ class Parts:
     def ends(self, scribe: Scribe, clients: Clients, tally: Tally, told: dict[str, Any]) -> bool:
         """At home: the line of the model just scored; whether the run ends with that model."""
         scribe.asked |= tally.asked
-        scribe.unfit(tally, lambda place: self.plan.shards.id(int(clients[place])))
+        scribe.unfit(tally, lambda place: self.plan.shards.id(int(clients[place])), self._tensor)
         if not scribe.scored(told["evaluation"], told["evaluate"]):
             return False
         self.state.crossing = 0
@@ -177,6 +181,26 @@ class Parts:
     def interrupted(self) -> bool:
         """The run ended because somebody asked, and can go on another time; every rank knows."""
         return self.state.done and self.state.code == Interrupted.code
+
+    def _tensor(self, at: int) -> str:
+        """Which tensor the value at a place of the wire belongs to, in words; nothing where it is a sum."""
+        size, trained = self.layout.size, self.layout.trained
+        name = self.flat.name(at % size) if at < self.layout.up * size else None
+        if name is None:
+            return ""
+        return f" of the {'parameter' if at % size < trained.stop else 'buffer'} {name!r}"
+
+    def count(self, scribe: Scribe, tally: Tally) -> None:
+        """At home, with the step: what the model's counts and flags have come to."""
+        whole, state = self.flat.whole, self.state
+        if not len(state.counts) or state.crossing + 1 < self.plan.strategy.passes:
+            return
+        before = state.counts.copy()
+        state.counts[:] = whole.merged(*tally.changes)
+        for names, what in zip(whole.told(before, state.counts), WHOLE, strict=True):
+            if new := [name for name in names if name not in scribe.counts]:
+                note(f"the model's {', '.join(map(repr, new))}: {what}")
+                scribe.counts.update(new)
 
     def told(self, central: dict[str, Any], tally: Tally, watch: Watch) -> dict[str, Any]:
         """What a round's first crossing says of the model received: its scores, and the seconds that they took."""

@@ -18,6 +18,7 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import TORN, read_sealed
 from fedmpi.records.memory import Memory
 from fedmpi.records.seal import NONE, ordinary
+from fedmpi.rounds import first
 from fedmpi.rounds.assemble import table_of
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.plan import Plan
@@ -129,7 +130,9 @@ def begin(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool,
     """
     scribe = parts.scribe
     assert scribe is not None
+    scribe.facts["first"] = first.digest(parts.flat)
     if found is not None:
+        first.check(found.kept.metadata, scribe.facts["first"], folder)
         _fits(parts, found)
     if overwrite:
         folder.clear()
@@ -149,6 +152,8 @@ def begin(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool,
         if parts.memory is not None:
             Memory.start(folder.clients)
     folder.done.unlink(missing_ok=True)
+    if found is None or not folder.first.exists():
+        first.keep(folder, parts.flat)
     folder.write_job(table)
 
 
@@ -162,6 +167,12 @@ def _fits(parts: Parts, found: Found) -> None:
         raise Refused(
             f"--resume: the checkpoint of round {kept.round} holds {held}, and the model of this job has {wanted}: "
             f"{job.model.name!r} is not what it was when the run began"
+        )
+    counts = kept.metadata.get("counts", [])
+    if len(counts) not in (0, len(parts.state.counts)):
+        raise Refused(
+            f"--resume: the checkpoint of round {kept.round} holds {len(counts)} counts and flags of the model, and "
+            f"{job.model.name!r} has {len(parts.state.counts)}: it is not what it was when the run began"
         )
     kind = parts.flat.device.type
     if found.device is not None and found.device.split(":")[0] != kind and _exact(job):

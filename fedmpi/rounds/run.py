@@ -24,6 +24,7 @@ from fedmpi.job import Job, JobError, because, read, theirs
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
+from fedmpi.rounds import first
 from fedmpi.rounds.assemble import assemble, table_of
 from fedmpi.rounds.made import made_model
 from fedmpi.rounds.parts import Parts
@@ -98,22 +99,22 @@ def train(
     error = None
     try:
         parts = build(plan, comm, folder, on_round)
-        if comm.is_home:
-            _begin(parts, model)
+        if comm.is_home and folder is not None and found is not None:
+            first.recall(folder, parts.flat)
     except Refused as refused:
         error = refused
     comm.settle(error)
     assert parts is not None
+    first.alike(comm, parts.flat)
+    parts.engine.start()
     try:
+        if comm.is_home:
+            _begin(parts, model)
         if comm.is_home and folder is not None:  # now that every rank can begin: what is refused changes nothing
             begin(parts, folder, found, overwrite, {**table_of(plan.job), "run": _machine(parts)})
     except Refused as refused:
         error = refused
     comm.settle(error)
-    if parts.engine.remembers:
-        first = parts.flat.values.cpu().clone()
-        comm.broadcast(first)
-        parts.engine.start_from(first)
     try:
         plan.loop.run(parts)
         if not parts.interrupted:
@@ -152,7 +153,8 @@ def build(
     staged = device.type != "cpu" if staged is None else staged
     flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)
     layout = plan.layout(flat)
-    state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin=device.type == "cuda")
+    pin = device.type == "cuda"
+    state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin, flat.whole.size)
     everyone = job.server.trains or comm.size == 1
     seats = comm.size if everyone else comm.size - 1
     seat = comm.me if everyone else (comm.me - 1 if comm.me else None)
@@ -194,12 +196,14 @@ def _begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None) -> 
     """At home: the first model, as the job's seed or pretrained file made it; more models have seeds of their own."""
     plan, flat, state = parts.plan, parts.flat, parts.state
     state.round = 1
+    state.counts[:] = flat.whole.received.numpy()
+    values = flat.values
     for place in range(plan.strategy.models):
         if place:
             job = plan.job.model_copy(update={"seed": plan.job.seed + place})
             other = made_model(job, plan.shards, plan.task, model)
-            flat.values.copy_(FlatModel(other, plan.strategy.stays(other), plan.dtype, flat.device).values)
-        state.planes[place].copy_(flat.values[flat.shared])
+            values = FlatModel(other, plan.strategy.stays(other), plan.dtype, flat.device).values
+        state.planes[place].copy_(values[flat.shared])
         if place and torch.equal(state.planes[place], state.planes[0]):
             raise JobError(
                 f"strategy: {plan.job.strategy.name} needs models that begin apart, and model.name "

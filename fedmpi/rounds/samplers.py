@@ -55,8 +55,8 @@ class Sampler(ABC):
         """The cohort among candidates whose losses `(len(candidates.clients),)` are known: all of them."""
         return candidates
 
-    def sound(self, drawn: Drawn) -> Drawn:
-        """What was drawn, if it is what was promised; JobError says what is not."""
+    def sound(self, drawn: Drawn, most: int) -> Drawn:
+        """What was drawn, if it is what was promised and no more than `most`; JobError says what is not."""
         kind = type(self).__name__
         if not isinstance(drawn, Drawn):
             raise JobError(f"cohort.sampler: {kind} drew a {type(drawn).__name__}; it should be a Drawn")
@@ -68,11 +68,11 @@ class Sampler(ABC):
                 f"cohort.sampler: {kind} drew clients {_some(clients)}; they should be distinct, ascending and below "
                 f"{self.clients}"
             )
-        if len(times) and (times.min() < 1 or (times.max() > 1 and not self.repeats) or times.sum() > self.most):
+        if len(times) and (times.min() < 1 or (times.max() > 1 and not self.repeats) or times.sum() > most):
             raise JobError(
                 f"cohort.sampler: {kind} drew clients {_some(times)} times; with repeats = {self.repeats} and most = "
-                f"{self.most} each should come {'at least' if self.repeats else 'just'} once, and all of them no more "
-                f"than {self.most} times"
+                f"{most} each should come {'at least' if self.repeats else 'just'} once, and all of them no more "
+                f"than {most} times"
             )
         return drawn
 

@@ -45,6 +45,7 @@ class Scribe:
         self.stopped: str | None = None
         self.broken: str | None = None  # why the run cannot go on
         self.asked = False  # a rank was asked to stop
+        self.counts: set[str] = set()  # the model's counts and flags that were told of
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
@@ -62,6 +63,7 @@ class Scribe:
         assert self.checkpoints is not None
         self.state.planes.copy_(tensors["planes"])
         self.state.said[:] = metadata["said"]
+        self.state.counts[:] = metadata.get("counts", self.state.counts)
         self.state.round = metadata["round"] + 1
         self.strategy.load(unpack("strategy", tensors))
         self.stopper.load(metadata["stop"])
@@ -94,6 +96,7 @@ class Scribe:
             **self.facts,
             "round": self.state.round - 1,
             "said": self.state.said.tolist(),
+            "counts": self.state.counts.tolist(),
             "pending": self.pending,
             "stop": self.stopper.state(),
             "elapsed": self.elapsed,
@@ -125,10 +128,12 @@ class Scribe:
         if self.clients is not None and (self.clients / SLOTS_FILE).exists():
             self.remembered = Memory.facts(self.clients)
 
-    def unfit(self, tally: Tally, name: Callable[[int], str]) -> None:
+    def unfit(self, tally: Tally, name: Callable[[int], str], tensor: Callable[[int], str]) -> None:
         """Remember that a client's update could not enter the sum: the run ends with the model of the round before."""
         if tally.unfit:
-            told = "; ".join(f"client {name(place)}'s update {REASONS[reason]}" for place, reason in tally.unfit[:3])
+            told = "; ".join(
+                f"client {name(place)}'s update{tensor(at)} {REASONS[reason]}" for place, reason, at in tally.unfit[:3]
+            )
             more = f"; and {len(tally.unfit) - 3} more" if len(tally.unfit) > 3 else ""
             self.broken = f"round {self.state.round}: {told}{more}"
 

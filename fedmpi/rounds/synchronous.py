@@ -46,7 +46,8 @@ def run(parts: Parts) -> None:
                 break
             drawn = found
         passage = Passage(state.round, drawn.clients, parts.layout, state.crossing)
-        tally = Tally(comm.size, len(drawn.clients), parts.counters, parts.columns if first and parts.due() else ())
+        scores = parts.columns if first and parts.due() else ()
+        tally = Tally(comm.size, len(drawn.clients), parts.counters, scores, len(state.counts))
         parts.path.begin()
         central = {}
         if scribe is not None and first:
@@ -85,6 +86,7 @@ def _turn(
         return
     if sums["clients"] > 0:  # a round to which nobody came changes nothing
         plan.strategy.step(state, mean, sums)
+        parts.count(scribe, tally)
     watch.mark("stepped")
     line = fill({"round": state.round}, tally, sums) | parts.spent(tally, watch)
     ledgers = {type(stage).__name__.lower(): stage.ledger() for stage in parts.path.stages}
@@ -107,13 +109,14 @@ def _serve(parts: Parts, passage: Passage, drawn: Drawn, tally: Tally) -> tuple[
         if tally.scores:
             tally.score(place, parts.score(index))
         begun = time.perf_counter()
-        times, reason = int(drawn.times[place]), 0
+        times, reason, at = int(drawn.times[place]), 0, 0
         learned = parts.engine.learn(index, times)
         try:
             parts.path.add(learned.wire, passage.of(index, learned.examples, times))
+            tally.counted_by(learned.counts)
         except Unfit as unfit:
-            reason = unfit.reason
-        tally.client(place, learned.examples, learned.steps, learned.loss, reason)
+            reason, at = unfit.reason, unfit.at
+        tally.client(place, learned.examples, learned.steps, learned.loss, reason, at)
         scored += begun - began
         trained += time.perf_counter() - begun
     if parts.memory is not None:

@@ -10,29 +10,38 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedmpi import hear
 
 RANK = ("train", "evaluate", "asked")  # seconds, and whether it was asked to stop
-CLIENT = ("examples", "steps", "loss", "reason")
+CLIENT = ("examples", "steps", "loss", "reason", "at")
 
 
 class Tally:
     """The tally of one crossing: `rows` `(cohort, ...)` of clients, `ranks` `(size, ...)`, views of one float64 vector.
 
-    `counters` are names that stages count, summed over ranks; `scores` the names of clients' scores.
+    `counters` are names that stages count, summed over ranks; `scores` the names of clients' scores.  `whole` is how
+    many counts and flags the model has: `changes` `(2, whole)` is how far clients moved them, and how many did.
     """
 
-    def __init__(self, size: int, clients: int, counters: Sequence[str], scores: Sequence[str]) -> None:
+    def __init__(self, size: int, clients: int, counters: Sequence[str], scores: Sequence[str], whole: int = 0) -> None:
         self.counters, self.scores = tuple(counters), tuple(scores)
         wide, high = len(RANK) + len(self.counters), len(CLIENT) + len(self.scores)
-        self.vector = torch.zeros(size * wide + clients * high, dtype=torch.float64)
+        self.vector = torch.zeros(size * wide + clients * high + 2 * whole, dtype=torch.float64)
         numbers = self.vector.numpy()
         self.ranks: NDArray[np.float64] = numbers[: size * wide].reshape(size, wide)
-        self.rows: NDArray[np.float64] = numbers[size * wide :].reshape(clients, high)
+        self.rows: NDArray[np.float64] = numbers[size * wide :][: clients * high].reshape(clients, high)
+        self.changes: NDArray[np.float64] = numbers[len(numbers) - 2 * whole :].reshape(2, whole)
 
-    def client(self, place: int, examples: int, steps: int, loss: float, reason: int) -> None:
-        self.rows[place, : len(CLIENT)] = examples, steps, loss, reason
+    def client(self, place: int, examples: int, steps: int, loss: float, reason: int, at: int = 0) -> None:
+        self.rows[place, : len(CLIENT)] = examples, steps, loss, reason, at
+
+    def counted_by(self, changes: Tensor) -> None:
+        """Enter how far one client moved the model's counts and flags `(whole,)`."""
+        moved = changes.numpy()
+        self.changes[0] += moved
+        self.changes[1] += moved != 0
 
     def score(self, place: int, row: NDArray[np.float64]) -> None:
         self.rows[place, len(CLIENT) :] = row
@@ -59,9 +68,12 @@ class Tally:
         return float(examples[trained] @ losses[trained] / total) if total else None
 
     @property
-    def unfit(self) -> list[tuple[int, int]]:
-        """(place, reason) of the clients whose update could not enter the sum."""
-        return [(int(place), int(self.rows[place, 3])) for place in np.flatnonzero(self.rows[:, 3])]
+    def unfit(self) -> list[tuple[int, int, int]]:
+        """(place, reason, at) of the clients whose update could not enter the sum, `at` the first value at fault."""
+        return [
+            (int(place), int(self.rows[place, 3]), int(self.rows[place, 4]))
+            for place in np.flatnonzero(self.rows[:, 3])
+        ]
 
     @property
     def asked(self) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, State
@@ -38,7 +37,7 @@ class Agnostic(Strategy):
 
     def result(self, client: Client) -> Mapping[str, float]:
         weight = float(client.notes["weight"])
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         client.planes[0, client.trained].mul_(weight)
         return {"mass": weight}
 

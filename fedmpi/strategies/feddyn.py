@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, Layout, State
@@ -37,7 +36,7 @@ class FedDyn(Strategy):
         grads.sub_(client.memory["gradient"]).add_(values - received, alpha=self.alpha)
 
     def result(self, client: Client) -> Mapping[str, float]:
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         client.memory["gradient"].sub_(client.planes[0, client.trained], alpha=self.alpha * client.times)  # as h counts
         return {}
 

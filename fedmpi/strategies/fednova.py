@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, State
@@ -25,7 +24,7 @@ class FedNova(Strategy):
         plain_steps(job, momentum=True)
 
     def result(self, client: Client) -> Mapping[str, float]:
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         if client.reach:
             client.planes[0, client.trained].div_(client.reach)
         return {"reach": client.reach}

@@ -50,7 +50,7 @@ class IFCA(Strategy):
         if not client.examples:
             return {}
         cluster = int(client.notes["cluster"])
-        torch.sub(client.values, client.down[cluster], out=client.planes[cluster])
+        client.change(client.planes[cluster], client.down[cluster])
         return {f"cluster-{cluster}": 1.0}
 
     def personal(self, client: Client, learner: Learner) -> None:

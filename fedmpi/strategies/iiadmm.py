@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
@@ -63,7 +62,7 @@ def whole_changes(job: Job) -> None:
 def contribute(client: Client, share: float) -> Mapping[str, float]:
     """Send how z_i + share * lambda_i has changed since this client sent it last."""
     sent = client.memory["sent"]
-    torch.sub(client.values, sent, out=client.planes[0])
+    client.change(client.planes[0], sent)
     client.planes[0, client.trained].add_(client.memory["dual"], alpha=share)
     sent.add_(client.planes[0])
     return {}

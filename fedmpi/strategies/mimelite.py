@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, State
@@ -67,7 +66,7 @@ class MimeLite(Strategy):
         self.statistics.use(grads, client.down[1:, client.trained])
 
     def result(self, client: Client) -> Mapping[str, float]:
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         if client.examples:
             client.planes[1, client.trained].copy_(client.notes["gradient"])
         return {}

@@ -34,7 +34,7 @@ class QFedAvg(Strategy):
             client.notes["objective"] = torch.tensor(client.objective(), dtype=torch.float64)
 
     def result(self, client: Client) -> Mapping[str, float]:
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         if not client.examples:
             return {"h": 0.0}
         update, objective = client.planes[0, client.trained], max(float(client.notes["objective"]), 1e-10)

@@ -44,7 +44,7 @@ class Scaffold(Strategy):
         grads.add_(client.notes["shift"])
 
     def result(self, client: Client) -> Mapping[str, float]:
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         change, control, trained = client.planes[1], client.memory["control"], client.trained
         if not client.examples:
             return {}

@@ -138,7 +138,7 @@ class Strategy:
 
     def result(self, client: Client) -> Mapping[str, float]:
         """Write the client's planes; return its sums, 0 where left out.  The plane: trained values minus received."""
-        torch.sub(client.values, client.received, out=client.planes[0])
+        client.change(client.planes[0])
         return {}
 
     def personal(self, client: Client, learner: Learner) -> None:

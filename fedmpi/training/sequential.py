@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ class Learned:
     examples: int
     steps: int
     loss: float
+    counts: Tensor  # (flat.whole.size,) int64: how far the model's counts and flags moved
 
 
 def key(seed: int, round: int, client: int, use: int = 0) -> int:
@@ -86,6 +88,8 @@ class Sequential:
         self.seen = float("nan")  # mean loss where this client's whole gradient was taken
         self.memory: Memory | None = None
         self.random: list[Tensor] = []  # where the generators stood before the last batch
+        self.passes = self.used = 0  # a client's training passes so far, and the examples in them
+        self.counts: Tensor | None = None  # what its first loop changed of the model's counts and flags
         self._remember()
 
     def _remember(self) -> None:
@@ -103,10 +107,9 @@ class Sequential:
                 self.kept[place].copy_(self.flat.values[self.flat.shared])
         self.first = self.kept.clone()
 
-    def start_from(self, values: Tensor) -> None:
-        """Take home's first model `(flat values,)` for every client's: a script's own module may differ by rank."""
-        self.flat.values.copy_(values)
-        self.landed[: self.private].copy_(values[: self.private])
+    def start(self) -> None:
+        """Take the model as it is now for what every client begins with: before the first round."""
+        self.landed[: self.private].copy_(self.flat.values[: self.private])
         self._remember()
 
     @property
@@ -118,6 +121,7 @@ class Sequential:
         """What the broadcast brought, on this rank's device, for all its clients of the round."""
         if self.landed.data_ptr() != self.state.buffer.data_ptr():
             self.landed[self.private :].copy_(self.state.planes.view(-1), non_blocking=True)
+        self.flat.whole.received.copy_(torch.from_numpy(self.state.counts))
 
     def begin(self) -> None:
         """The received model in place, as every client starts from it."""
@@ -127,7 +131,7 @@ class Sequential:
     def client(self, index: int) -> Client:
         """Client `index` of the round under way, its memory recalled and what stays home of its model in place."""
         self.x, self.y = x, y = self.shards.train(index)
-        self.seen = float("nan")
+        self.seen, self.passes, self.used, self.counts = float("nan"), 0, 0, None
         flat, shared, round = self.flat, self.flat.shared, self.state.round
         self.key, self.chance, self.whole = (key(self.seed, round, index, use) for use in range(3))
         found = self.memory.load(index, round - 1) if self.memory is not None and self.places else None
@@ -166,6 +170,9 @@ class Sequential:
             self.strategy.prepare(client)
             if client.examples:
                 self.strategy.learn(client, self)
+            flat.check()
+            for here in flat.passing:  # no part of the model: it does not travel
+                flat.values[here].copy_(self.received[here])
             with torch.no_grad():
                 if self.strategy.fills:
                     client.planes.zero_()
@@ -176,7 +183,13 @@ class Sequential:
                     self.kept[self.places["private"]].copy_(flat.values[: self.private])
                 self.memory.save(index, client.round, self.kept)
         self._sums(sums)
-        return Learned(self.wire, client.examples, client.steps, client.loss)
+        return Learned(self.wire, client.examples, client.steps, client.loss, self._counted())
+
+    def _counted(self) -> Tensor:
+        """How far this client's first loop moved the model's counts and flags."""
+        if self.counts is None:
+            self.counts = self.flat.whole.changes(self.passes, self.used)
+        return self.counts
 
     def _sums(self, sums: Mapping[str, float]) -> None:
         """The strategy's sums on the wire; JobError for one that it did not declare, which would be lost."""
@@ -220,13 +233,16 @@ class Sequential:
         if not client.examples:
             return
         flat, lr = self.flat, client.lr
-        flat.restore()
+        if self.passes:  # a second loop counts from where the first did
+            self._counted()
+            flat.restore()
         direct = self.bare and correct is None
         self.optimizer.restart(lr)
         losses, counts = [], []
         for inputs, targets in self.batches(client, steps):
             loss = self.strategy.loss(self.task, flat.model, inputs, targets, client)
             gradients = flat.gradient(loss)
+            self._passed(targets)
             with torch.no_grad():
                 if direct:
                     torch._foreach_add_(flat.views, gradients, alpha=-lr)
@@ -259,21 +275,26 @@ class Sequential:
 
     def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
         """A batch's loss at `values`; its gradient, with the penalties, in `grads`; `again`, as it was before."""
-        buffers = self.flat.values[self.flat.trained.stop :]
         if again:
-            kept = buffers.clone()
             self._set_random(self.random)
         else:
             self.random = self._random()
-        with torch.enable_grad():
-            loss = self.strategy.loss(self.task, self.flat.model, *batch, client)
-            gradients = self.flat.gradient(loss)
+        with self.flat.aside() if again else nullcontext():
+            with torch.enable_grad():
+                loss = self.strategy.loss(self.task, self.flat.model, *batch, client)
+                gradients = self.flat.gradient(loss)
+            if not again:
+                self._passed(batch[1])
         with torch.no_grad():
             self.flat.write(gradients)
             self._penalise()
-            if again:
-                buffers.copy_(kept)
         return loss.detach()
+
+    def _passed(self, targets: Tensor) -> None:
+        """After a training pass of the model: what its code laid elsewhere is taken over."""
+        self.flat.take_over()
+        self.passes += 1
+        self.used += len(targets)
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """The model's tensors as views of a vector `(size,)`."""
@@ -307,19 +328,18 @@ class Sequential:
         flat, local = self.flat, self.local
         self._seed(self.whole)
         total, seen = torch.zeros_like(flat.grads), torch.zeros((), dtype=torch.float64, device=flat.device)
-        buffers = flat.values[flat.trained.stop :].clone()
-        for part_x, part_y in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
-            targets = part_y.to(flat.device)
-            outputs = flat.model(self.task.inputs(part_x.to(flat.device)))
-            loss = self.task.loss(outputs, targets)
-            gradients = flat.gradient(loss)
-            with torch.no_grad():
-                seen += loss.double() * len(part_y)
-                flat.write(gradients)
-                total.add_(flat.grads, alpha=len(part_y) / len(y))
+        with flat.aside():
+            for part_x, part_y in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
+                targets = part_y.to(flat.device)
+                outputs = flat.model(self.task.inputs(part_x.to(flat.device)))
+                loss = self.task.loss(outputs, targets)
+                gradients = flat.gradient(loss)
+                with torch.no_grad():
+                    seen += loss.double() * len(part_y)
+                    flat.write(gradients)
+                    total.add_(flat.grads, alpha=len(part_y) / len(y))
         self.seen = float(seen) / max(1, len(y))
         with torch.no_grad():
-            flat.values[flat.trained.stop :].copy_(buffers)
             total.add_(self.values, alpha=local.l2).add_(self.values.sign(), alpha=local.l1)
         return total[self.home :]
 
@@ -329,8 +349,9 @@ class Sequential:
         flat, seen = self.flat, torch.zeros((), dtype=torch.float64, device=self.flat.device)
         training = flat.model.training
         flat.model.eval()
-        for part_x, part_y in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
-            outputs = flat.model(self.task.inputs(part_x.to(flat.device)))
-            seen += self.task.loss(outputs, part_y.to(flat.device)).double() * len(part_y)
+        with flat.aside():
+            for part_x, part_y in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
+                outputs = flat.model(self.task.inputs(part_x.to(flat.device)))
+                seen += self.task.loss(outputs, part_y.to(flat.device)).double() * len(part_y)
         flat.model.train(training)
         return float(seen) / len(y) if len(y) else float("nan")

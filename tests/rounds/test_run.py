@@ -64,14 +64,14 @@ def test_every_rank_leaves_with_the_final_model(job: dict[str, Any]) -> None:
 
 
 def test_a_round_is_one_broadcast_and_one_reduction(job: dict[str, Any]) -> None:
-    """Beside them: settling at the start and the end, the last broadcast, and one reduction of all clients' scores."""
+    """Beside them: settling, home's first model at the start, the last broadcast, one reduction of all the scores."""
 
     def work(comm: Fake) -> list[str]:
         fedmpi.train(job, comm)
         return [call for call in comm.traffic if call != "settle"]
 
     for traffic in launch(3, work):
-        assert traffic == ["broadcast", "reduce"] * job["rounds"] + ["broadcast", "reduce"]
+        assert traffic == ["broadcast"] * 3 + ["broadcast", "reduce"] * (job["rounds"] + 1)
 
 
 def test_more_ranks_than_clients_of_a_round(job: dict[str, Any]) -> None:
@@ -218,7 +218,7 @@ def test_an_error_in_a_users_model_reaches_the_caller(job: dict[str, Any]) -> No
         on(3, job | {"model": "mine"}, model=lambda shape, outputs: Broken(*shape, outputs))
 
 
-def test_batchnorm_statistics_travel_and_counts_do_not(job: dict[str, Any]) -> None:
+def test_batchnorm_statistics_are_averaged_and_its_counts_added_up(job: dict[str, Any]) -> None:
     def make(shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Linear(*shape, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, outputs))
 
@@ -226,7 +226,7 @@ def test_batchnorm_statistics_travel_and_counts_do_not(job: dict[str, Any]) -> N
     run = on(3, job, model=make)[1]
     assert run.model[1].running_mean.abs().max() > 0
     assert (run.model[1].running_var > 0).all()
-    assert int(run.model[1].num_batches_tracked) == 0
+    assert int(run.model[1].num_batches_tracked) == sum(line["steps"] for line in on(1, job, model=make)[0].lines)
     assert torch.equal(weights(run), weights(fedmpi.train(job, model=make)))
 
 

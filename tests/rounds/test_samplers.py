@@ -360,17 +360,17 @@ class Fixed(Sampler):
 )
 def test_a_draw_that_is_not_what_was_promised_is_refused(sampler: Sampler, words: str | None) -> None:
     if words is None:
-        assert sampler.sound(sampler.draw(1)) is sampler.draw(1)
+        assert sampler.sound(sampler.draw(1), sampler.most) is sampler.draw(1)
         return
     with pytest.raises(JobError) as refused:
-        sampler.sound(sampler.draw(1))
+        sampler.sound(sampler.draw(1), sampler.most)
     assert str(refused.value).startswith("cohort.sampler: Fixed ")
     assert words in str(refused.value)
 
 
 def test_a_sampler_that_draws_something_else_is_told_what_it_should_be() -> None:
     with pytest.raises(JobError, match="Fixed drew a list; it should be a Drawn"):
-        Fixed([0], [1]).sound([0])  # type: ignore[arg-type]
+        Fixed([0], [1]).sound([0], 1)  # type: ignore[arg-type]
 
 
 def test_a_sampler_that_chooses_asks() -> None:

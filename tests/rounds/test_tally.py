@@ -20,16 +20,16 @@ def filled(random: np.random.Generator, ranks: int, clients: int, scores: int) -
     """A tally per rank, each client's row filled by one of them; and the rows."""
     names = tuple(f"score{place}" for place in range(scores))
     tallies = [Tally(ranks, clients, ("clipped",), names) for _ in range(ranks)]
-    rows = np.empty((clients, 4 + scores))
+    rows = np.empty((clients, 5 + scores))
     for place in range(clients):
         tally = tallies[random.integers(ranks)]
         examples, steps = int(random.integers(0, 100)), int(random.integers(0, 9))
         loss = float(random.normal()) if steps else math.nan
-        reason = int(random.integers(0, 3))
-        tally.client(place, examples, steps, loss, reason)
+        reason, at = int(random.integers(0, 3)), int(random.integers(0, 99))
+        tally.client(place, examples, steps, loss, reason, at)
         row = random.normal(size=scores) * 10.0 ** random.integers(-9, 9)
         tally.score(place, row)
-        rows[place] = [examples, steps, loss, reason, *row]
+        rows[place] = [examples, steps, loss, reason, at, *row]
     for me, tally in enumerate(tallies):
         tally.rank(me, 0.1 * me, 0.3, {"clipped": me})
     return tallies, rows
@@ -57,8 +57,8 @@ def test_home_reads_what_the_rows_say(clients: int, seed: int) -> None:
     [tally], rows = filled(np.random.default_rng(seed), 1, clients, 2)
     assert tally.examples == sum(rows[:, 0])
     assert tally.steps == sum(rows[:, 1])
-    assert tally.unfit == [(place, int(row[3])) for place, row in enumerate(rows) if row[3]]
-    np.testing.assert_array_equal(tally.client_scores, rows[:, 4:])
+    assert tally.unfit == [(place, int(row[3]), int(row[4])) for place, row in enumerate(rows) if row[3]]
+    np.testing.assert_array_equal(tally.client_scores, rows[:, 5:])
     trained = [row for row in rows if row[1] > 0]
     total = sum(row[0] for row in trained)
     if total:
@@ -95,7 +95,7 @@ def test_over_ranks_it_is_one_reduction_of_float64() -> None:
 
 def test_rows_are_views_of_the_vector_that_travels() -> None:
     tally = Tally(2, 3, ("a", "b"), ("c",))
-    assert tally.vector.numel() == 2 * (3 + 2) + 3 * (4 + 1)
+    assert tally.vector.numel() == 2 * (3 + 2) + 3 * (5 + 1)
     tally.vector.fill_(2.0)
     assert (tally.rows == 2.0).all()
     assert (tally.ranks == 2.0).all()

@@ -65,7 +65,7 @@ class FixedPoint(Stage):
         scaled = wire.double().mul(self.scale).round_()  # never in place: a float64 wire is its own double
         largest = scaled.abs().max()
         if not largest < self.limit:
-            raise Unfit(1 if not torch.isfinite(largest) else 2)
+            raise Unfit(1 if not torch.isfinite(largest) else 2, int((~(scaled.abs() < self.limit)).int().argmax()))
         return scaled.to(self.dtype)
 
     def decode(self, wire: Tensor, passage: Passage) -> Tensor:

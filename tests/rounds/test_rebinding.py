@@ -1,0 +1,359 @@
+"""Modules that rebind, replace or move their tensors train as their twins in place, or are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+import fedmpi
+from fedmpi.job import JobError
+from tests.rounds.test_run import FIXED, on, weights
+
+Change = Callable[[nn.Module, Tensor], None]
+
+
+class Odd(nn.Module):
+    """A linear layer of its own around which `change(self, x)` does what user code does, before the product."""
+
+    def __init__(self, change: Change, features: int = 6, outputs: int = 3) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, features))
+        self.frozen = nn.Parameter(torch.ones(features), requires_grad=False)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("seen", torch.zeros(features), persistent=False)
+        self.register_buffer("idle", torch.zeros(4))
+        self.register_buffer("steps", torch.tensor(0))
+        self.register_buffer("begun", torch.tensor(False))
+        self.register_buffer("ready", torch.tensor(True))
+        self.register_buffer("state", torch.tensor(0, dtype=torch.uint8))
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.change(self, x)
+        return ((x - self.mean) * self.scale * self.frozen) @ self.weight.T
+
+
+def training(change: Change) -> Change:
+    return lambda self, x: change(self, x) if self.training else None
+
+
+def quietly(change: Change) -> Change:
+    return torch.no_grad()(change)
+
+
+def norm(weight: Tensor) -> Tensor:
+    return torch.renorm(weight, p=2, dim=0, maxnorm=0.5)
+
+
+def assign(self: Any, x: Tensor) -> None:
+    self.mean = x.mean(0)
+
+
+def lay_data(self: Any, x: Tensor) -> None:
+    self.mean.data = x.mean(0)
+
+
+def lay_dict(self: Any, x: Tensor) -> None:
+    self._buffers["mean"] = x.mean(0)
+
+
+def register(self: Any, x: Tensor) -> None:
+    self.register_buffer("mean", x.mean(0))
+
+
+def set_storage(self: Any, x: Tensor) -> None:
+    self.mean.set_(x.mean(0))
+
+
+def vector(self: Any, x: Tensor) -> None:
+    vector_to_parameters(parameters_to_vector([norm(self.weight)]), [self.weight])
+
+
+def weight_set(self: Any, x: Tensor) -> None:
+    self.weight.set_(norm(self.weight.detach()))
+
+
+def weight_data(self: Any, x: Tensor) -> None:
+    self.weight.data = norm(self.weight.data)
+
+
+def count(self: Any, x: Tensor) -> None:
+    self.steps = self.steps + 1
+
+
+IN_PLACE = {
+    "mean": training(quietly(lambda self, x: self.mean.copy_(x.mean(0)))),
+    "weight": quietly(lambda self, x: self.weight.copy_(norm(self.weight))),
+    "count": training(lambda self, x: self.steps.add_(1)),
+}
+TWINS = {
+    "assigned": ("mean", training(quietly(assign))),
+    "with its graph": ("mean", training(assign)),
+    "data": ("mean", training(quietly(lay_data))),
+    "dict": ("mean", training(quietly(lay_dict))),
+    "registered": ("mean", training(quietly(register))),
+    "set": ("mean", training(quietly(set_storage))),
+    "weight.data": ("weight", weight_data),
+    "weight.set_": ("weight", quietly(weight_set)),
+    "vector_to_parameters": ("weight", quietly(vector)),
+    "counter": ("count", training(count)),
+}
+
+
+def whole(run: fedmpi.Run) -> dict[str, Tensor]:
+    return run.model.state_dict()
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def make(change: Change) -> Callable[..., nn.Module]:
+    return lambda shape, outputs: Odd(change, *shape, outputs)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("local", [{}, {"optimizer": "adam"}], ids=["plain", "adam"])
+def test_what_code_lays_elsewhere_counts_as_it_would_in_place(job: dict[str, Any], twin: str, local: Any) -> None:
+    """Oracle: the same change made in place, on one rank; and every number of ranks gives its bits."""
+    of, change = TWINS[twin]
+    job |= FIXED | {"model": "mine", "rounds": 2, "local": job["local"] | local}
+    wanted = fedmpi.train(job, model=make(IN_PLACE[of]))
+    assert same(whole(fedmpi.train(job, model=make(change))), whole(wanted))
+    assert same(whole(on(3, job, model=make(change))[2]), whole(wanted))
+
+
+def test_a_rebound_weight_learns_as_plain_torch_does(tmp_path: Any) -> None:
+    """Oracle: torch alone, one client, whole batches."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(24, 6)).astype(np.float32), random.integers(0, 3, 24)
+    fedmpi.write_shards(tmp_path / "one", {"a": (x, y)}, holdout=0.0)
+    torch.manual_seed(5)
+    plain = Odd(weight_data)
+    start = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+    optimizer = torch.optim.SGD([plain.weight], lr=0.3)
+    for _ in range(6):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(plain(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+    model = Odd(weight_data)
+    model.load_state_dict(start)
+    table = {"rounds": 3, "threads": 1, "local": {"lr": 0.3, "epochs": 2, "batch": 0}, "evaluation": {"every": 0}}
+    run = fedmpi.train(table, model=model, shards=tmp_path / "one")
+    torch.testing.assert_close(run.model.weight, plain.weight, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(run.model.weight, start["weight"], atol=1e-2)
+
+
+@pytest.mark.parametrize("order", [("low", "high"), ("high", "low")])
+def test_a_replaced_buffer_is_averaged_whatever_the_order(tmp_path: Any, order: tuple[str, str]) -> None:
+    values = {"low": 0.0, "high": 10.0}
+    y = np.array([0, 1] * 4)
+    clients = {name: (np.full((8, 6), values[name], dtype=np.float32), y) for name in order}
+    fedmpi.write_shards(tmp_path / "two", clients, holdout=0.0)
+    table = {"rounds": 2, "threads": 1, "model": "mine", "local": {"lr": 0.01}, "evaluation": {"every": 0}}
+    for ranks in (1, 3):
+        run = on(ranks, table, model=make(training(quietly(assign))), shards=tmp_path / "two")[0]
+        assert run.model.mean.tolist() == [5.0] * 6
+
+
+def test_one_buffer_in_the_graph_and_another_in_place(job: dict[str, Any]) -> None:
+    def between(self: Any, x: Tensor) -> None:
+        self.mean.add_(x.mean(0), alpha=0.01)
+
+    class Late(Odd):
+        def forward(self, x: Tensor) -> Tensor:
+            scaled = self.weight * self.scale
+            if self.training:
+                with torch.no_grad():
+                    between(self, x)
+            return x @ scaled.T
+
+    run = fedmpi.train(
+        job | {"model": "mine"}, model=lambda shape, outputs: Late(lambda self, x: None, *shape, outputs)
+    )
+    assert run.model.mean.abs().max() > 0
+
+
+def cache(self: Any, x: Tensor) -> None:
+    """What a client's examples leave in it must not reach another client."""
+    if not hasattr(self, "kept"):
+        self.kept = x.mean(0).detach()
+    with torch.no_grad():
+        self.mean.copy_(self.kept)
+
+
+def scratch(self: Any, x: Tensor) -> None:
+    with torch.no_grad():
+        self.seen.add_(x.mean(0))
+        self.mean.copy_(self.seen)
+
+
+def grown(self: Any, x: Tensor) -> None:
+    self.seen = torch.cat([self.seen, x.detach().mean(0)])[-60:]
+    with torch.no_grad():
+        self.mean.copy_(self.seen[-6:])
+
+
+@pytest.mark.parametrize("change", [cache, scratch, grown])
+def test_scratch_is_each_client_s_own(job: dict[str, Any], change: Change) -> None:
+    """Plain attributes and buffers that are not persistent begin afresh: so the number of ranks changes nothing."""
+    job |= FIXED | {"model": "mine", "rounds": 3}
+    one = fedmpi.train(job, model=make(training(change)))
+    assert same(whole(on(4, job, model=make(training(change)))[1]), whole(one))
+
+
+def test_a_table_cached_while_scoring_serves_training(job: dict[str, Any]) -> None:
+    def table(self: Any, x: Tensor) -> None:
+        if getattr(self, "table", None) is None or len(self.table) < len(x):
+            self.table = torch.linspace(0.5, 1.5, 6).repeat(len(x), 1)
+
+    class Cached(Odd):
+        def forward(self, x: Tensor) -> Tensor:
+            self.change(self, x)
+            return (x * self.table[: len(x)]) @ self.weight.T
+
+    run = fedmpi.train(job | {"model": "mine"}, model=lambda shape, outputs: Cached(table, *shape, outputs))
+    assert run.lines[-1]["train_loss"] < run.lines[0]["train_loss"]
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "iiadmm", "ditto", "feddyn"])
+def test_a_mask_of_infinities_is_no_divergence(job: dict[str, Any], strategy: str) -> None:
+    class Masked(nn.Linear):
+        def __init__(self, features: int, outputs: int) -> None:
+            super().__init__(features, outputs)
+            self.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1))
+            self.register_buffer("nothing", torch.tensor(float("nan")))
+
+    job |= FIXED | {"model": "mine", "strategy": strategy}
+    run = fedmpi.train(job, model=lambda shape, outputs: Masked(*shape, outputs))
+    assert run.model.mask.tolist() == [[0.0, float("-inf")], [0.0, 0.0]]
+    assert torch.isfinite(weights(run)).all()
+
+
+def test_a_buffer_that_diverges_is_named(job: dict[str, Any]) -> None:
+    def burst(self: Any, x: Tensor) -> None:
+        self.idle[2] = float("inf")
+
+    with pytest.raises(fedmpi.Refused, match=r"update of the buffer 'idle' is not finite"):
+        fedmpi.train(job | {"model": "mine"}, model=make(training(quietly(burst))))
+
+
+# Whole numbers: counts are added up, a flag once set stays set.
+
+
+def start(self: Any, x: Tensor) -> None:
+    if not self.begun:
+        self.starts.append(1)
+        self.begun.fill_(True)
+        with torch.no_grad():
+            self.mean.copy_(x.mean(0))
+
+
+def start_by_integer(self: Any, x: Tensor) -> None:
+    if self.state == 0:
+        self.starts.append(1)
+        self.state = self.state + 1
+        with torch.no_grad():
+            self.mean.copy_(x.mean(0))
+
+
+@pytest.mark.parametrize("change", [start, start_by_integer])
+def test_a_start_made_from_data_is_made_once(job: dict[str, Any], change: Change) -> None:
+    """Every client of the first round makes it, and none of a later one."""
+    starts: list[int] = []
+
+    class Starting(Odd):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.starts = starts
+
+    job |= {"model": "mine", "cohort": {"size": 4}, "rounds": 4, "local": {"lr": 0.1, "batch": 4, "epochs": 1}}
+    model = Starting(training(change))
+    starts.clear()
+    run = fedmpi.train(job, model=model)
+    assert len(starts) - 1 <= 4 <= len(starts)  # the try-out may have made one
+    assert bool(run.model.begun) or int(run.model.state) == 1
+
+
+def test_counts_are_added_up_over_clients(job: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    job |= FIXED | {"model": "mine"}
+    runs = on(3, job, model=make(training(count)))
+    steps = sum(line["steps"] for line in runs[0].lines)
+    assert [int(run.model.steps) for run in runs] == [steps] * 3
+    assert capsys.readouterr().err.count("'steps'") == 1
+
+
+def back(self: Any, x: Tensor) -> None:
+    self.steps.sub_(1)
+
+
+def label(self: Any, x: Tensor) -> None:
+    self.steps.fill_(int(x[0, 0] * 1000) + 7001)
+
+
+def unset(self: Any, x: Tensor) -> None:
+    self.ready.fill_(False)
+
+
+def replace(self: Any, x: Tensor) -> None:
+    self.weight = nn.Parameter(self.weight.detach().clone())
+
+
+def grow(self: Any, x: Tensor) -> None:
+    self.mean = torch.zeros(len(self.mean) + 1)
+    self.mean = self.mean[:6] if len(self.mean) < 0 else self.mean
+
+
+def move_frozen(self: Any, x: Tensor) -> None:
+    self.frozen.mul_(0.99)
+
+
+def move_frozen_unseen(self: Any, x: Tensor) -> None:
+    self.frozen.data.mul_(0.99)
+
+
+def late(self: Any, x: Tensor) -> None:
+    if not hasattr(self, "late"):
+        self.late = nn.Linear(2, 2)
+
+
+def late_buffer(self: Any, x: Tensor) -> None:
+    self.register_buffer("table", x[0].clone())
+
+
+def emptied(self: Any, x: Tensor) -> None:
+    self.scale_kept, self.scale = self.scale, None
+
+
+REFUSED = {
+    "steps": (back, label),
+    "weight": (replace,),
+    "frozen": (move_frozen, move_frozen_unseen),
+    "late": (late,),
+    "table": (late_buffer,),
+    "ready": (unset,),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), [(name, change) for name, all_ in REFUSED.items() for change in all_])
+def test_what_no_round_could_carry_is_refused_by_name(job: dict[str, Any], name: str, change: Change) -> None:
+    with pytest.raises((JobError, fedmpi.Refused), match=f"'{name}'") as told:
+        fedmpi.train(job | {"model": "mine", "cohort": {}}, model=make(training(quietly(change))))
+    assert "\n" not in str(told.value)
+
+
+def test_memory_that_two_tensors_share_is_refused(job: dict[str, Any]) -> None:
+    class Sharing(nn.Linear):
+        def __init__(self, features: int, outputs: int) -> None:
+            super().__init__(features, outputs)
+            self.register_buffer("first", self.weight.data[0])
+
+    with pytest.raises(JobError, match="'first'"):
+        fedmpi.train(job | {"model": "mine"}, model=lambda shape, outputs: Sharing(*shape, outputs))
