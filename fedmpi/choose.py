@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import math
 import re
 import sys
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,6 +59,60 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", name.lower())
 
 
+class Room(NamedTuple):
+    """Where components are: what a job calls them, the dict that a reader can see, and what the trainer fills in."""
+
+    field: str
+    place: str
+    given: tuple[str, ...] = ()
+
+    @property
+    def registry(self) -> Mapping[str, Callable[..., Any]]:
+        module, _, name = self.place.partition(":")
+        registry: Mapping[str, Callable[..., Any]] = getattr(importlib.import_module(module), name)
+        return registry
+
+
+# By the words of `fedmpi list`.  Rooms are opened to tell of them alone: to choose, a caller brings its dict.
+ROOMS = {
+    "strategies": Room("strategy", "fedmpi.strategies:STRATEGIES", ("server",)),
+    "loops": Room("loop", "fedmpi.rounds.loops:LOOPS"),
+    "samplers": Room(
+        "cohort.sampler",
+        "fedmpi.rounds.samplers:SAMPLERS",
+        ("seed", "clients", "sizes", "ids", "size", "rate", "work"),
+    ),
+    "stages": Room("aggregation.stages", "fedmpi.aggregation:STAGES", ("cap", "clients", "clipped")),
+    "models": Room("model", "fedmpi.models:MODELS", ("shape", "outputs")),
+    "tasks": Room("task", "fedmpi.evaluation:TASKS", ("scale", "dtype", "classes", "target_shape")),
+    "optimizers": Room("local.optimizer", "fedmpi.optim:OPTIMIZERS"),
+    "schedules": Room("local.schedule", "fedmpi.training:SCHEDULES"),
+    "importers": Room("importer", "fedmpi.data:IMPORTERS", ("rng",)),
+    "partitions": Room("partition", "fedmpi.data:PARTITIONS", ("y", "clients", "rng", "groups")),
+}
+
+
+def spelled(name: object, value: Any, within: str = "") -> str:
+    """The end of a refusal that shows how a job writes the component `name`; nothing where there is no such one.
+
+    `within`: only where a job has a field of this name for it.
+    """
+    ways = []
+    for room in list(ROOMS.values())[:8]:  # those of a job
+        if name in room.registry and within in ("", room.field):
+            told = {key: inner for key, inner in value.items() if key != "name"} if isinstance(value, Mapping) else {}
+            needed = options(room.registry[str(name)], room.given)
+            told |= {key: ... for key, (_, default) in needed.items() if default is ... and key not in told}
+            header = f"[[{room.field}]]" if room.field == "aggregation.stages" else f"[{room.field}]"
+            parts = [f"{key} = {'...' if inner is ... else _toml(inner)}" for key, inner in told.items()]
+            ways.append(" ".join([header, f'name = "{name}"', *parts]))
+    return f"; did you mean {' or '.join(ways)}?" if ways else ""
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (str, bool, list)) else shown(value)
+
+
 def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str = "") -> str:
     """A validation error in a person's words, a line per field."""
     lines = []
@@ -67,9 +122,9 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
         given = detail["input"]
         if detail["type"] == "extra_forbidden":
             fields = _fields(frame, [part for part in path[:-1] if isinstance(part, str)])
-            lines.append(f"{field}: is not a field; there are {', '.join(fields)}{nearest(path[-1], fields)}")
+            lines.append(f"{field}: is not a field; there are {', '.join(fields)}{_meant(path, given, fields, frame)}")
         elif detail["type"] == "missing":
-            lines.append(f"{field}: is missing")
+            lines.append(f"{field}: is missing{_inside(path[:-1], given)}")
         elif detail["type"] == "model_type":
             lines.append(f"{field}: {shown(given)} given; should be a table")
         elif detail["type"] == "value_error":
@@ -77,8 +132,29 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
         else:
             wanted = detail["msg"].replace("Input should be", "should be").replace("a valid ", "a ")
             wanted = wanted.replace("a integer", "an integer").replace("a tuple", "a list")
-            lines.append(f"{field}: {shown(given)} given; {wanted[0].lower() + wanted[1:]}")
+            lines.append(f"{field}: {shown(given)} given; {wanted[0].lower() + wanted[1:]}{_inside(path, given)}")
     return "\n".join(dict.fromkeys(lines))
+
+
+def _meant(path: Sequence[Any], given: Any, fields: Sequence[str], frame: type[BaseModel]) -> str:
+    """What may have been meant by a field that is none: a component, a name beside it, or one of another table."""
+    name = str(path[-1])
+    own = ""
+    if isinstance(given, (Mapping, str)) and (len(path) == 1 or path[0] == "aggregation"):
+        own = spelled(name, given)
+    if own or len(path) > 1 or isinstance(given, Mapping):
+        return own or nearest(name, fields)
+    others = [f"{table}.{name}" for table in fields if name in (below := _fields(frame, [table])) and below != fields]
+    return f"; did you mean {' or '.join(others)}?" if others else nearest(name, fields)
+
+
+def _inside(path: Sequence[Any], given: Any) -> str:
+    """A component's name where its table should be: `[aggregation.stages.clip]`, `[model.mlp]`, `stages = "clip"`."""
+    within = ".".join(part for part in path if isinstance(part, str))
+    if isinstance(given, str) and within == "aggregation.stages":
+        return spelled(given, {}, within)
+    tables = given.items() if isinstance(given, Mapping) and within else ()
+    return next((told for name, table in tables if (told := spelled(name, table, within))), "")
 
 
 MARK = re.compile(r"[\[(]")  # pydantic's own steps in a path, such as function-before[read(), Component]
@@ -156,7 +232,8 @@ def choose(
         if name not in allowed:
             known = ", ".join(allowed) or "none"
             raise JobError(
-                f"{field}.{name}: is not an option of {component.name}; it has {known}{nearest(name, allowed)}"
+                f"{field}.{name}: is not an option of {component.name}; it has {known}"
+                f"{spelled(name, component.options[name], field) or nearest(name, allowed)}"
             )
     told = {name: _tuple(allowed[name][0], value) for name, value in component.options.items()}
     try:

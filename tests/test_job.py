@@ -153,7 +153,11 @@ def test_a_cohort_is_a_number_or_everybody() -> None:
         ({"local": {"lr": "0.1"}}, "local.lr: '0.1' given; should be a number"),
         ({"local": {"batch": 2.5}}, "local.batch: 2.5 given; should be an integer"),
         ({"aggregation": {"weights": "none"}}, "aggregation.weights: 'none' given; should be 'examples' or 'uniform'"),
-        ({"aggregation": {"stages": "clip"}}, "aggregation.stages: 'clip' given; should be a list"),
+        (
+            {"aggregation": {"stages": "clip"}},
+            "aggregation.stages: 'clip' given; should be a list; "
+            'did you mean [[aggregation.stages]] name = "clip" bound = ...?',
+        ),
         ({"aggregation": {"stages": ["clip", {"bound": 1}]}}, "aggregation.stages.1.name: is missing"),
         ({"evaluation": {"metrics": "accuracy"}}, "evaluation.metrics: 'accuracy' given; should be a list"),
         ({"evaluation": {"metrics": ["f1", 3]}}, "evaluation.metrics.1: 3 given; should be a string"),
@@ -319,3 +323,42 @@ def test_a_set_that_cannot_be_is_refused(text: str, words: list[str]) -> None:
 def test_a_set_into_a_list_says_that_it_is_one() -> None:
     said = refusal(LEAST | {"aggregation": {"stages": ["fixed-point"]}}, "aggregation.stages.0=clip")
     assert "aggregation.stages is ['fixed-point'], not a table" in said
+
+
+# What was meant.
+
+
+@pytest.mark.parametrize(
+    ("table", "meant"),
+    [
+        ({"clip": {"bound": 1.0}}, '[[aggregation.stages]] name = "clip" bound = 1.0'),
+        ({"clip": {}}, '[[aggregation.stages]] name = "clip" bound = ...'),
+        ({"aggregation": {"clip": {"bound": 2.0}}}, '[[aggregation.stages]] name = "clip" bound = 2.0'),
+        ({"aggregation": {"stages": {"clip": {"bound": 2.0}}}}, '[[aggregation.stages]] name = "clip" bound = 2.0'),
+        ({"aggregation": {"stages": "fixed-point"}}, '[[aggregation.stages]] name = "fixed-point"'),
+        ({"scaffold": {"option": 1}}, '[strategy] name = "scaffold" option = 1'),
+        ({"adam": {}}, '[local.optimizer] name = "adam"'),
+        ({"trace": {"file": "a.csv"}}, '[cohort.sampler] name = "trace" file = "a.csv"'),
+        ({"cyclic": {}}, '[loop] name = "cyclic"'),
+        ({"model": {"mlp": {"hidden": [3]}}}, '[model] name = "mlp" hidden = [3]'),
+        ({"linear": {}}, '[model] name = "linear" or [local.schedule] name = "linear"'),
+        ({"lr": 0.1}, "local.lr or server.lr"),
+        ({"clip": 1.0}, "local.clip"),
+        ({"epochs": 5}, "local.epochs"),
+        ({"sampler": "trace"}, "cohort.sampler"),
+        ({"stratgy": "fedavg"}, "'strategy'"),
+        ({"evaluation": {"evry": 1}}, "'every'"),
+    ],
+    ids=str,
+)
+def test_what_was_meant_is_shown_as_a_job_writes_it(table: Any, meant: str) -> None:
+    said = refusal(LEAST | table)
+    assert said.endswith(f"; did you mean {meant}?")
+    assert "\n" not in said
+
+
+def test_a_strategy_s_own_table_is_shown_right() -> None:
+    table = read(LEAST | {"strategy": {"fedprox": {"mu": 0.5}}}).strategy
+    with pytest.raises(JobError) as refused:
+        job.choose({"fedavg": dict, "fedprox": dict}, table, "strategy")
+    assert str(refused.value).endswith('; did you mean [strategy] name = "fedprox" mu = 0.5?')

@@ -20,7 +20,6 @@ app = typer.Typer(
     help="Federated learning for HPC, on MPI and PyTorch.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -4,60 +4,36 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from fedmpi.job import nearest, options
-
-GIVEN = {  # what a room fills in, which a job cannot say
-    "strategies": ("server",),
-    "samplers": ("seed", "clients", "sizes", "ids", "size", "rate", "work"),
-    "stages": ("cap", "clients", "clipped"),
-    "partitions": ("y", "clients", "rng", "groups"),
-    "importers": ("rng",),
-    "models": ("shape", "outputs"),
-    "tasks": ("scale", "dtype", "classes", "target_shape"),
-}
+DEALT = ("importers", "partitions")  # what makes shard sets, and no part of a job
 
 
 def rooms() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    """Every dict of components, by what a job calls them."""
-    from fedmpi.aggregation import STAGES
-    from fedmpi.data import IMPORTERS, PARTITIONS
-    from fedmpi.evaluation import TASKS
-    from fedmpi.models import MODELS
-    from fedmpi.optim import OPTIMIZERS
-    from fedmpi.rounds.loops import LOOPS
-    from fedmpi.rounds.samplers import SAMPLERS
-    from fedmpi.strategies import STRATEGIES
-    from fedmpi.training import SCHEDULES
+    """Every dict of components, by what `fedmpi list` calls them."""
+    from fedmpi.choose import ROOMS
 
-    return {
-        "strategies": STRATEGIES,
-        "loops": LOOPS,
-        "samplers": SAMPLERS,
-        "stages": STAGES,
-        "models": MODELS,
-        "tasks": TASKS,
-        "optimizers": OPTIMIZERS,
-        "schedules": SCHEDULES,
-        "importers": IMPORTERS,
-        "partitions": PARTITIONS,
-    }
+    return {name: room.registry for name, room in ROOMS.items()}
 
 
 def components() -> dict[str, dict[str, dict[str, Any]]]:
     """Room, name, then its options as `{option: default}` and what it is, in one line."""
+    from fedmpi.choose import ROOMS, options
+
     listed: dict[str, dict[str, dict[str, Any]]] = {}
     for room, registry in rooms().items():
         listed[room] = {}
         for name, factory in registry.items():
-            found = {option: default for option, (_, default) in options(factory, GIVEN.get(room, ())).items()}
+            found = {option: default for option, (_, default) in options(factory, ROOMS[room].given).items()}
             about = (inspect.getdoc(factory) or "").split("\n")[0]
             if hasattr(factory, "metrics"):
                 about += f"  Metrics: {', '.join(factory.metrics)}."
@@ -67,39 +43,104 @@ def components() -> dict[str, dict[str, dict[str, Any]]]:
 
 def list_(
     room: Annotated[str | None, typer.Argument(help="strategies, stages, models, ...; all where not given.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, told in full.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As tables of Markdown.")] = False,
 ) -> int:
     """Every strategy, loop, sampler, stage, model, task, optimizer, schedule, importer, partition, with its options."""
     listed = components()
     if room is not None:
-        if room not in listed:
-            raise typer.BadParameter(
-                f"{room!r} given; there are {', '.join(listed)}{nearest(room, listed)}", param_hint="ROOM"
-            )
-        listed = {room: listed[room]}
+        listed = {room: listed[_known(room, listed, "ROOM")]}
+        if name is not None:
+            listed = {room: {name: listed[room][_known(name, listed[room], "NAME")]}}
     if as_json:
         typer.echo(json.dumps(listed, indent=2, default=lambda value: None if value is ... else str(value)))
-        return 0
-    if markdown:
-        for name, entries in listed.items():
-            typer.echo(f"| {name} | options and their defaults | what it is |\n|---|---|---|")
+    elif markdown:
+        for title, entries in listed.items():
+            typer.echo(f"| {title} | options and their defaults | what it is |\n|---|---|---|")
             for entry, said in entries.items():
                 typer.echo(f"| `{entry}` | {_shown(said['options']) or '-'} | {said['about']} |")
-        return 0
-    console = Console(highlight=False)
-    for name, entries in listed.items():
-        table = Table(
-            title=name, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-        )
-        table.add_column("name", style="cyan", no_wrap=True)
-        table.add_column("options and their defaults")
-        table.add_column("what it is")
-        for entry, said in entries.items():
-            table.add_row(entry, _shown(said["options"]) or "-", said["about"])
-        console.print(table)
-        console.print()
+    elif room is not None and name is not None:
+        typer.echo(_wrapped(_entry(room, name)))
+    else:
+        for title, entries in listed.items():
+            lines = [title]
+            for entry, said in entries.items():
+                lines += [
+                    "",
+                    f"  {entry}",
+                    *(f"      {part}" for part in (said["about"], _shown(said["options"])) if part),
+                ]
+            typer.echo(_wrapped([*lines, ""]))
     return 0
+
+
+def _known(word: str, words: Iterable[str], hint: str) -> str:
+    from fedmpi.choose import nearest
+
+    if word not in words:
+        told = f"{word!r} given; there are {', '.join(words)}{nearest(word, words)}"
+        raise typer.BadParameter(told, param_hint=hint)
+    return word
+
+
+def _wrapped(lines: Iterable[str]) -> str:
+    """Lines as a narrow terminal takes them, each under its own indent."""
+    width = max(40, min(100, shutil.get_terminal_size().columns))
+    wrapped: list[str] = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapped += textwrap.wrap(line.strip(), width, initial_indent=indent, subsequent_indent=indent) or [""]
+    return "\n".join(wrapped)
+
+
+def _entry(room: str, name: str) -> list[str]:
+    """All that there is to say of one component: its docstrings, and its options with type, default and meaning."""
+    from fedmpi.choose import ROOMS, options
+
+    registry, factory = ROOMS[room].registry, ROOMS[room].registry[name]
+    module = inspect.getmodule(factory)
+    texts = [inspect.getdoc(factory) or ""]
+    if module is not None and sum(inspect.getmodule(other) is module for other in registry.values()) == 1:
+        texts.append(inspect.getdoc(module) or "")  # a module of its own names the paper and its equations
+    lines = [f"{name}, one of the {room}" + ("" if room in DEALT else f" ({ROOMS[room].field} of a job)")]
+    for text in texts:
+        for paragraph in text.split("\n\n"):
+            lines += ["", " ".join(paragraph.split())]
+    lines += ["", "options"]
+    taken = options(factory, ROOMS[room].given)
+    for option, (kind, default) in taken.items():
+        usual = "must be given" if default is ... else f"{_toml(default)} where not given"
+        lines.append(f"  {option}: {_kind(kind)}; {usual}")
+        lines += [f"      {meaning}" for meaning in _meanings(option, " ".join(texts))]
+    lines += [] if taken else ["  none"]
+    return lines + (["", f"metrics: {', '.join(factory.metrics)}"] if hasattr(factory, "metrics") else [])
+
+
+def _meanings(option: str, text: str) -> list[str]:
+    """The sentences of a docstring that speak of an option."""
+    sentences = re.split(r"(?<=[.])(?<!al\.)\s+", " ".join(text.split()))
+    return [sentence for sentence in sentences if f"`{option}`" in sentence][:2]
+
+
+def _kind(kind: Any) -> str:
+    """A type as a person says it: what a job may write there."""
+    if get_origin(kind) is Annotated:
+        inner, *rest = get_args(kind)
+        bounds = [part for one in rest for part in getattr(one, "metadata", [one])]
+        signs = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
+        ends = [(sign, getattr(part, sign)) for part in bounds for sign in signs if hasattr(part, sign)]
+        told = [f"{signs[sign]} {end:g}" for sign, end in ends if end < 2**31]  # larger ones keep sums finite, no more
+        return " ".join([_kind(inner), *told])
+    if get_origin(kind) is Literal:
+        return " or ".join(_toml(value) for value in get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_kind(part) for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) in (tuple, list):
+        parts = dict.fromkeys(_kind(part) for part in get_args(kind) if part is not ...)
+        return f"a list, each {' or '.join(parts)}"
+    words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", Any: "anything"}
+    return words.get(kind, getattr(kind, "__name__", "anything"))
 
 
 def _shown(options: Mapping[str, Any]) -> str:

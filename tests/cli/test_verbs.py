@@ -83,3 +83,44 @@ def test_doctor(inside: Command) -> None:
     assert said.code == 0, said.all
     assert "MPI" in said.out
     assert inside("--version").out.startswith("fedmpi ")
+
+
+def test_list_fits_a_terminal_of_80_columns(inside: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    from fedmpi.cli.inspect import rooms
+
+    for room, registry in rooms().items():
+        for words in ((room,), *((room, name) for name in registry)):
+            said = inside("list", *words)
+            assert said.code == 0
+            assert max(map(len, said.out.splitlines())) <= 80
+            assert all(f"  {name}\n" in said.out for name in registry if len(words) == 1)
+
+
+def test_one_entry_is_told_in_full(inside: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option of every component, with its default; the whole docstring, and the paper of a module of its own."""
+    from fedmpi.choose import ROOMS, options
+    from fedmpi.cli.inspect import rooms
+
+    monkeypatch.setenv("COLUMNS", "100")
+    for room, registry in rooms().items():
+        for name, factory in registry.items():
+            said = " ".join(inside("list", room, name).out.split())
+            assert " ".join((factory.__doc__ or "").split()) in said
+            for option, (_, default) in options(factory, ROOMS[room].given).items():
+                assert f" {option}: " in said
+                assert ("must be given" if default is ... else "where not given") in said
+    said = " ".join(inside("list", "strategies", "scaffold").out.split())
+    assert "Karimireddy, Kale, Mohri" in said
+    assert "option: 1 or 2; 2 where not given" in said
+    wrong = inside("list", "strategies", "scafold")
+    assert wrong.code == 2
+    assert "did you mean 'scaffold'?" in " ".join(wrong.err.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_the_verbs(run: Command, shell: str) -> None:
+    words = {"COMP_WORDS": "fedmpi tr", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "fedmpi tr"}
+    said = run(_FEDMPI_COMPLETE=f"complete_{shell}", _TYPER_COMPLETE_FISH_ACTION="get-args", **words)
+    assert said.code == 0, said.all
+    assert "train" in said.out
