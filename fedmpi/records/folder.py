@@ -28,6 +28,7 @@ class RunFolder:
         self.job = path / "job.toml"
         self.journal = path / "journal.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.safetensors"
         self.clients = path / "clients"  # what clients keep from round to round
         self.first = path / "first.safetensors"  # all that the model held as the run began
         self.model = path / "model.safetensors"
@@ -110,6 +111,8 @@ class RunFolder:
             raise Refused(f"{self.job}: cannot be read: {str(error) or type(error).__name__}") from None
         run = table.get("run")
         if not isinstance(run, dict):
+            if any(isinstance(part, dict) and part.keys() >= SEALED for part in table.values()):
+                raise Refused(f"{self.job}: {CHANGED}")
             return table, False
         given = run.pop("crc", None)
         if (given is None and run.keys() & SEALED) or (given is not None and given != table_sum(table)):

@@ -130,7 +130,7 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         if job.loop.name == "ensemble":
             raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
         flat = FlatModel(model, _strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
-        _best(run.checkpoints / "best.safetensors", said, flat)
+        _best(run.best, said, flat)
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")
     own, its = None, _its(job, table)

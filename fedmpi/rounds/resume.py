@@ -55,7 +55,9 @@ def find(
     old, new = folder.job_of(table), plan.job
     rescheduled = _same(old, table.get("run", {}), plan, reschedule)
     stays = plan.strategy.stays(plan.model)
-    found = _checkpoint(folder, newest=bool(plan.strategy.memory) or any(map(stays, plan.model.state_dict())))
+    found = _checkpoint(
+        folder, old.checkpoint.every, newest=bool(plan.strategy.memory) or any(map(stays, plan.model.state_dict()))
+    )
     if found is None:
         return None
     kept, notes = found
@@ -78,7 +80,7 @@ def find(
     return Found(kept, lines, table.get("run", {}).get("device"), notes)
 
 
-def _checkpoint(folder: RunFolder, newest: bool) -> tuple[Kept, list[str]] | None:
+def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Kept, list[str]] | None:
     """The checkpoint to go on from, with what is to be told of newer ones; None where none was ever written."""
     checkpoints = Checkpoints(folder.checkpoints, keep=1)
     try:
@@ -89,14 +91,19 @@ def _checkpoint(folder: RunFolder, newest: bool) -> tuple[Kept, list[str]] | Non
         return kept, [f"{fault}; the run goes on from the checkpoint of round {kept.round}" for fault in faults]
     if faults:
         raise Refused(f"--resume: no checkpoint can be read: {faults[0]}; {ANEW}")
-    if any(folder.checkpoints.glob("*.safetensors")):
-        raise Refused(
-            f"--resume: {folder.checkpoints}: holds the best model alone, which no run can go on from; {ANEW}"
-        )
+    if any(folder.checkpoints.glob("*.safetensors")) and every and _told(folder, every) >= every:
+        raise Refused(f"--resume: {folder.checkpoints}: holds the best model alone, from which no run goes on; {ANEW}")
     if folder.done.exists() or folder.model.exists():
         raise Refused(f"--resume: {folder.checkpoints}: holds no checkpoint any more, and the run ended; {ANEW}")
     ordinary(folder.journal)
     return None
+
+
+def _told(folder: RunFolder, otherwise: int) -> int:
+    """The last round that the journal tells of: the checkpoint of a round is written before its line."""
+    if not folder.journal.exists():
+        return otherwise
+    return max((line["round"] for line in read_sealed(folder.journal)[0] if type(line.get("round")) is int), default=0)
 
 
 def _lines(folder: RunFolder, done: int, notes: list[str]) -> tuple[list[Line], bool]:
@@ -142,6 +149,7 @@ def begin(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool,
         scribe.resume(found.kept.tensors, found.kept.metadata, found.lines)
     elif folder.journal.exists():
         aside = folder.keep_journal()
+        folder.best.unlink(missing_ok=True)  # which may be of a run that stopped before its first checkpoint was due
         note(
             f"{folder.path}: holds no checkpoint to go on from, so the run begins anew; its journal is now {aside.name}"
         )
