@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fedmpi.cli.inspect import doctor, list_
-from fedmpi.cli.shard import shard
+from fedmpi.cli.shard import Shard, shard
 from fedmpi.cli.train import train
 from fedmpi.cli.use import evaluate, predict, report
 from fedmpi.flow import Refused
@@ -41,7 +41,7 @@ def fedmpi(
 
 
 app.command()(train)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(shard)
+app.command(cls=Shard, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(shard)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(report)

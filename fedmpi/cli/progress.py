@@ -121,3 +121,41 @@ class Progress:
         if baseline is None:
             print(f"  next: fedmpi report {folder}")
         sys.stdout.flush()
+
+
+class Work:
+    """What `fedmpi shard` is at: a bar on a terminal, below what is told; plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = console()
+        self.bar: Bar | None = None
+        if self.console.is_terminal:
+            self.bar = Lines(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=24),
+                TimeElapsedColumn(),
+                console=self.console,
+                refresh_per_second=8,
+                transient=True,
+            )
+            self.task = self.bar.add_task("begin", total=None)
+            self.bar.start()
+
+    def told(self, line: str) -> None:
+        """A line of words; one that says what begins is what the bar is about, until the next."""
+        if self.bar is None:
+            print(line, flush=True)
+            return
+        self.console.print(Text(line))
+        if line.startswith(("importing", "dealing", "writing")):
+            self.bar.reset(self.task, total=None, description=line.split()[0])
+
+    def done(self, rows: int, total: int) -> None:
+        """How many of all examples are written."""
+        if self.bar is not None:
+            self.bar.update(self.task, total=total, completed=rows)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.stop()

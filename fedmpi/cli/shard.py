@@ -2,13 +2,89 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
 from fedmpi.flow import Refused
-from fedmpi.job import JobError
+from fedmpi.job import JobError, nearest
+
+KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "true|false"}
+OWN = ("out", "clients", "partition", "holdout", "files", "seed")  # options of the command that take a value
+
+
+class Shard(TyperCommand):
+    """The command, whose help shows the options of the importer and the partition that were named with it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from fedmpi.data import IMPORTER_GIVEN, IMPORTERS, PARTITION_GIVEN, PARTITIONS
+        from fedmpi.job import find, options
+
+        importer, partition = _named(ctx.meta.get("words", []))
+        if importer is None:
+            told = f"fedmpi shard IMPORTER --help shows its options; there are {', '.join(IMPORTERS)}"
+            formatter.write_paragraph()
+            formatter.write_text(told)
+        else:
+            found = options(find(IMPORTERS, importer, "importer"), IMPORTER_GIVEN)
+            _section(formatter, f"Options of {importer}", found)
+        if importer is not None or partition is not None:
+            partition = partition or "iid"
+            found = options(find(PARTITIONS, partition, "partition"), PARTITION_GIVEN)
+            _section(formatter, f"Options of --partition {partition}", found)
+
+
+def _named(words: list[str]) -> tuple[str | None, str | None]:
+    """The importer and the partition among a command's words, of which some may be missing or wrong."""
+    importer = partition = None
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name.startswith("-"):
+            takes = not equals and name not in ("--help", "-h", "--overwrite")
+            value = next(rest, "") if takes else value
+            partition = value if name == "--partition" and not value.startswith("-") else partition
+            if value in ("--help", "-h"):
+                break
+        elif importer is None:
+            importer = word
+    return importer, partition or None
+
+
+def _section(formatter: Any, title: str, found: Mapping[str, tuple[Any, Any]]) -> None:
+    rows = []
+    for name, (kind, default) in found.items():
+        plain, said = _told(kind)
+        ends = "[required]" if default is ... else "" if default in (None, "") else f"[{default}]"
+        rows.append((f"--{name.replace('_', '-')} {plain}", f"{said}  {ends}".strip()))
+    with formatter.section(title):
+        if rows:
+            formatter.write_dl(rows)
+        else:
+            formatter.write_text("it has none")
+
+
+def _told(kind: Any) -> tuple[str, str]:
+    """An option's type in a word, and its meaning in a line."""
+    said = ""
+    if get_origin(kind) is Annotated:
+        kind, *marks = get_args(kind)
+        said = next((mark.description for mark in marks if isinstance(mark, FieldInfo) and mark.description), "")
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind))), said
+    return KINDS.get(kind, "VALUE"), said
 
 
 def shard(
@@ -28,22 +104,32 @@ def shard(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the shard set in the folder.")] = False,
 ) -> int:
     """Make a shard set.  Further options are the importer's and the partition's: --source PATH, --alpha 0.3, ..."""
-    from fedmpi.data import deal_options, make
+    from fedmpi.cli.progress import Work
+    from fedmpi.data import make
 
-    for_importer, for_partition = deal_options(importer, partition, _pairs(context.args))
-    shards = make(
-        importer,
-        out,
-        clients=clients,
-        partition=partition,
-        source_options=for_importer,
-        partition_options=for_partition,
-        holdout=holdout,
-        files=files,
-        seed=seed,
-        overwrite=overwrite,
-        progress=typer.echo,
-    )
+    if importer.startswith("-"):
+        raise JobError(f"{importer}: the importer comes first: fedmpi shard csv --source FILE ...")
+    work = Work()
+    try:
+        for_importer, for_partition = _sorted(importer, partition, _pairs(context.args))
+        shards = make(
+            importer,
+            out,
+            clients=clients,
+            partition=partition,
+            source_options=for_importer,
+            partition_options=for_partition,
+            holdout=holdout,
+            files=files,
+            seed=seed,
+            overwrite=overwrite,
+            progress=work.told,
+            written=work.done,
+        )
+    except Refused as refused:
+        raise _in_words(refused, importer, partition) from None
+    finally:
+        work.stop()
     for name, value in shards.summary().items():
         if isinstance(value, dict):  # of the first few clients, how many examples of each class
             for client, counts in value.items():
@@ -55,6 +141,53 @@ def shard(
     return 0
 
 
+def _sorted(importer: str, partition: str, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`deal_options`, in the command's words, for which an option of its own may have been meant."""
+    from fedmpi.data import deal_options
+
+    known = _options(importer, partition)
+    for name in given:
+        if name not in known:
+            there = (
+                ", ".join(f"--{each.replace('_', '-')}" for each in known if each not in (*OWN, "overwrite")) or "none"
+            )
+            likely = nearest(name, known).replace("did you mean '", "did you mean '--").replace("_", "-")
+            word = f"--{name.replace('_', '-')}"
+            raise JobError(f"{word}: is not an option here; {importer} by {partition} has {there}{likely}")
+    return deal_options(importer, partition, given)
+
+
+def _options(importer: str, partition: str) -> list[str]:
+    from fedmpi.data import IMPORTER_GIVEN, IMPORTERS, PARTITION_GIVEN, PARTITIONS
+    from fedmpi.job import find, options
+
+    found: Iterable[str] = [
+        *options(find(IMPORTERS, importer, "importer"), IMPORTER_GIVEN),
+        *options(find(PARTITIONS, partition, "partition"), PARTITION_GIVEN),
+    ]
+    return [*dict.fromkeys([*found, *OWN, "overwrite"])]
+
+
+def _in_words(refused: Refused, importer: str, partition: str) -> Refused:
+    """A refusal that names options as the command does: `--target`, where a script has importer.target."""
+    try:
+        known = _options(importer, partition)
+    except Refused:
+        return refused  # which tells of a name that is none
+    names = "|".join(known)
+    lines = [
+        re.sub(rf"^(?:(?:importer|partition)\.)?({names})(?=[:,])", lambda found: _word(found[1]), line)
+        for line in str(refused).split("\n")
+    ]
+    told = type(refused)("\n".join(lines))
+    told.tells = refused.tells
+    return told
+
+
+def _word(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _pairs(words: list[str]) -> dict[str, str]:
     """`--alpha 0.3 --per-client=2` as a table."""
     pairs: dict[str, str] = {}
@@ -62,11 +195,13 @@ def _pairs(words: list[str]) -> dict[str, str]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise Refused(f"{word!r}: is not an option; write --NAME VALUE")
+            raise JobError(f"{word!r}: is not an option; write --NAME VALUE")
         name, equals, value = word[2:].partition("=")
         if not equals:
-            if not rest:
-                raise JobError(f"{word}: needs a value")
+            if not rest or rest[0].startswith("--"):
+                raise JobError(f"{word}: needs a value; one that begins with -- is written {word}=VALUE")
             value = rest.pop(0)
+        if name.replace("-", "_") in pairs:
+            raise JobError(f"--{name}: is given twice; a list has commas between: --{name} a,b")
         pairs[name.replace("-", "_")] = value
     return pairs

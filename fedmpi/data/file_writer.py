@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,8 +41,9 @@ def write_file(
     parts: Sequence[tuple[Rowed, Rowed, Rows]],
     dtypes: tuple[np.dtype[Any], np.dtype[Any]],
     told: Mapping[str, Any],
+    step: Callable[[int], None] = lambda rows: None,
 ) -> Entry:
-    """One file, its parts one behind the other; `own` are the clients' offsets in it."""
+    """One file, its parts one behind the other; `own` are the clients' offsets in it.  `step` is told of rows of x."""
     rows = sum(len(part[2]) for part in parts)
     checksums, central = [0] * len(names), []
     # 64-byte boundaries for whoever maps it; formats that every HDF5 since 1.10 reads.
@@ -56,6 +57,8 @@ def write_file(
                     _sum(checksums, own, at, block)
                     _sum(summed, np.array(told.get("central", (0, 0))), at, block)
                     at += len(block)
+                    if name == "x":
+                        step(len(block))
             central += summed
         file.create_dataset("client_ids", data=fixed(names))
         file.create_dataset("offsets", data=own)

@@ -33,12 +33,14 @@ def make(
     seed: int = 0,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
+    written: Callable[[int, int], None] | None = None,
 ) -> ShardSet:
     """Write the shard set `out` of an importer's data, dealt to `clients` by a partition; both are picked by name.
 
     Options may be text, as a command line has them.  `clients` may be left out where the partition knows (natural).
     `holdout` is the part of each client's examples that it keeps aside: where not given, a fifth, or none where the
-    source has a test split of its own.  `progress` is told what happens, a line at a time.  Raises JobError for what
+    source has a test split of its own.  `progress` is told what happens, a line at a time, `written` how many
+    of all examples are in the files.  Raises JobError for what
     was asked, ShardError for what was found.
     """
     told = progress or (lambda line: None)
@@ -101,6 +103,7 @@ def make(
         files=files,
         created=created,
         overwrite=overwrite,
+        written=written,
     )
 
 

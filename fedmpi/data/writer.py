@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,12 @@ def write(
     created: Mapping[str, Any],
     overwrite: bool,
     features: tuple[str, ...] = (),
+    written: Callable[[int, int], None] | None = None,
 ) -> ShardSet:
-    """Write a shard set and open it.  At any failure the folder is as it was before."""
+    """Write a shard set and open it.  At any failure the folder is as it was before.
+
+    `written` is told how many of all examples are in the files, as they are written.
+    """
     if files > len(ids):
         raise JobError(f"files: {files} given; there are only {len(ids)} clients to deal to them")
     _check_ids(ids)
@@ -75,7 +79,9 @@ def write(
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         aside.mkdir(parents=True)
-        manifest = _write_all(aside, ids, source, task, classes, scale, files, created)
+        manifest = _write_all(
+            aside, ids, source, task, classes, scale, files, created, written or (lambda rows, total: None)
+        )
         manifest = manifest.model_copy(update={"features": features})
         _write_text(aside / MANIFEST, text(manifest))
         sync(aside)
@@ -116,12 +122,20 @@ def _write_all(
     scale: float,
     files: int,
     created: Mapping[str, Any],
+    written: Callable[[int, int], None],
 ) -> Manifest:
     x_type, y_type = stored(source.x.dtype, "x"), stored_target(source.y.dtype, task)
     names = np.array([name.encode() for name in ids], dtype=np.bytes_)
     train, heldout, test = source.train, source.heldout, source.test
     told: dict[str, Any] = {"schema_version": SCHEMA, "task": fixed(task), "scale": scale, "classes": fixed(classes)}
     told["created"] = fixed(json.dumps(created, sort_keys=True))
+    done, every_ = 0, len(train.rows) + len(heldout.rows) + (len(test[0]) if test else 0)
+
+    def step(rows: int) -> None:
+        nonlocal done
+        done += rows
+        written(done, every_)
+
     bounds = cuts(train.offsets, files)
     entries = []
     for number, (first, last) in enumerate(itertools.pairwise(bounds)):
@@ -129,7 +143,7 @@ def _write_all(
         parts = [(source.x, source.y, train.rows[start:stop])]
         path = folder / f"train-{number:05d}-of-{files:05d}.h5"
         own = train.offsets[first : last + 1] - start
-        entries.append(write_file(path, names[first:last], own, parts, (x_type, y_type), told))
+        entries.append(write_file(path, names[first:last], own, parts, (x_type, y_type), told, step))
     parts = [(source.x, source.y, heldout.rows)]
     total = len(heldout.rows)
     central = (0, total)
@@ -140,7 +154,7 @@ def _write_all(
     every = [(source.y, train.rows), (source.y, heldout.rows)]
     if test is not None:
         every.append((test[1], np.arange(len(test[1]))))
-    tested = write_file(folder / "test.h5", names, heldout.offsets, parts, (x_type, y_type), told)
+    tested = write_file(folder / "test.h5", names, heldout.offsets, parts, (x_type, y_type), told, step)
     return Manifest(
         task=task,
         classes=classes,

@@ -48,7 +48,7 @@ def test_from_shards_to_predictions(inside: Command, tmp_path: Path) -> None:
         (["shard", "digits", "--out", "x", "--clients", "2", "--partition", "irid"], 2, "dirichlet"),
         (["shard", "digits", "--out", "x", "--clients", "2", "--alhpa", "1"], 2, "alhpa"),
         (["shard", "idx", "--source", "none", "--out", "x", "--clients", "2"], 2, "none"),
-        (["shard", "npz", "--out", "x", "--clients", "2"], 2, "importer.source: is missing"),
+        (["shard", "npz", "--out", "x", "--clients", "2"], 2, "--source: is missing"),
         (["shard", "nope", "--out", "x", "--clients", "2"], 2, "importer: 'nope'"),
         (["evaluate", "none"], 1, "holds no run"),
         (["predict", "none", "--source", "a.csv", "--out", "b.csv"], 1, "holds no run"),
