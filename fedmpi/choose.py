@@ -9,10 +9,7 @@ import json
 import math
 import re
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -20,6 +17,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedmpi.flow import Refused
+from fedmpi.own import place
+from fedmpi.own import told as own
 
 
 class JobError(Refused):
@@ -251,9 +250,8 @@ def choose(
     except Refused:
         raise
     except (Exception, SystemExit) as error:
-        if ":" in component.name and theirs(error):
-            raise  # the user's own code: they want its traceback
-        raise JobError(f"{field}: {shown(component.name, quotes=False)}: {because(error)}") from error
+        said = because(error) if place(error) is None else own(error)
+        raise JobError(f"{field}: {shown(component.name, quotes=False)}: {said}") from error
     if not isinstance(made, of):
         raise JobError(f"{field}: {shown(component.name)} gave a {type(made).__name__}; it should be a {of.__name__}")
     return made
@@ -282,10 +280,7 @@ def because(error: BaseException) -> str:
 
 def theirs(error: BaseException) -> bool:
     """Whether an error comes from code of the user's: neither ours, nor Python's, nor that of what is installed."""
-    paths = sysconfig.get_paths()
-    others = (str(Path(__file__).parent), *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")))
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    return any(not file.startswith((*others, "<")) for file in files)
+    return place(error) is not None
 
 
 def _tuple(kind: Any, value: Any) -> Any:
@@ -309,13 +304,17 @@ def find(registry: Mapping[str, Callable[..., Any]], name: str, field: str) -> C
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module + ".").startswith(error.name + "."):
-            raise  # something that the user's module imports
-        raise JobError(f"{field}: {name!r} given; there is no module {error.name!r} on the path") from None
-    except AttributeError:
-        raise JobError(f"{field}: {name!r} given; {module} has no {attribute!r}") from None
+        imported = importlib.import_module(module)
+    except Refused:
+        raise
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module}.".startswith(f"{missing}."):
+            raise JobError(f"{field}: {name!r} given; there is no module {missing!r} on the path") from None
+        raise JobError(f"{field}: {name!r} cannot be imported: {own(error)}") from error
+    found = getattr(imported, attribute, None)
+    if found is None:
+        raise JobError(f"{field}: {name!r} given; {module} has no {attribute!r}")
     if not callable(found):
         raise JobError(f"{field}: {name!r} given; it cannot be called")
     return found  # type: ignore[no-any-return]  # a user's module is Any to the checker

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmpi import job
+from fedmpi import job, own
 
 Kind = Callable[..., torch.optim.Optimizer]  # a class of torch.optim
 
@@ -211,9 +211,7 @@ def optimizer(component: job.Component, field: str) -> Maker:
         try:
             made: object = maker(torch.zeros(1), 1.0)
         except Exception as error:
-            if job.theirs(error):
-                raise
-            raise job.JobError(f"{field}: {component.name}: {job.because(error)}; it should be {wanted}") from error
+            raise job.JobError(f"{field}: {component.name}: {own.told(error)}; it should be {wanted}") from error
         if not isinstance(made, Optimizer):
             raise job.JobError(f"{field}: {component.name} makes a {type(made).__name__}; it should be {wanted}")
     return maker

@@ -225,16 +225,20 @@ def test_a_user_s_option_is_checked_like_any(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error"),
+    ("name", "words"),
     [
-        ("own_needs:factory", ModuleNotFoundError),
-        ("own_wrong:factory", ZeroDivisionError),
-        ("own_parts:broken", ValueError),
+        ("own_needs:factory", r"ModuleNotFoundError: .*a_module_that_is_not_there.* \(.*own_needs\.py:1\)"),
+        ("own_wrong:factory", r"ZeroDivisionError: division by zero \(.*own_wrong\.py:1\)"),
+        ("own_parts:broken", r"ValueError: of their own \(.*own_parts\.py:7\)"),
+        ("own_torn:factory", r"SyntaxError: .* \(.*own_torn\.py:1\)"),
     ],
 )
-def test_an_error_in_the_user_s_code_keeps_its_traceback(own: Path, name: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
+def test_an_error_in_the_user_s_code_is_one_line_with_theirs(own: Path, name: str, words: str) -> None:
+    (own / "own_torn.py").write_text("def factory(:\n")
+    with pytest.raises(JobError, match=rf"^model: '?{name}.*{words}$") as refused:
         choose({}, Component(name=name), "model")
+    assert refused.value.__cause__ is not None
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["builtins:dict", "math:hypot"])

@@ -1,6 +1,6 @@
 """How good it is: tasks with their metrics, scores of all test examples and of each client's own."""
 
-from fedmpi.evaluation.central import central
+from fedmpi.evaluation.central import central, ready
 from fedmpi.evaluation.metrics import Metric, client_scores, higher_is_better
 from fedmpi.evaluation.predict import predictions
 from fedmpi.evaluation.score import Scorer
@@ -18,4 +18,5 @@ __all__ = [
     "client_scores",
     "higher_is_better",
     "predictions",
+    "ready",
 ]

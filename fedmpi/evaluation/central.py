@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fedmpi.evaluation.forward import frozen, outputs
-from fedmpi.evaluation.metrics import Metric, explained
+from fedmpi.evaluation.metrics import Metric, explained, measured
 from fedmpi.flow import Task
+from fedmpi.job import JobError
 
 
 def central(
@@ -38,9 +39,28 @@ def central(
             for name in metrics:
                 if name not in streams:
                     metric = task.metrics[name]
-                    streams[name] = _Stream(metric, made, targets) if isinstance(metric, Metric) else _Whole(metric)
+                    whole = not isinstance(metric, Metric)
+                    streams[name] = _Whole(name, metric) if whole else _Stream(metric, made, targets)
                 streams[name].update(made, targets)
         return {"loss": float(loss) / len(y), **{name: float(streams[name].compute()) for name in metrics}}
+
+
+def ready(task: Task, metrics: Sequence[str]) -> None:
+    """Import what the central score of `metrics` needs, which takes seconds that are no part of a round's."""
+    for name in metrics:
+        metric = task.metrics.get(name)
+        if isinstance(metric, Metric):
+            _kind(metric)
+
+
+def _kind(metric: Metric) -> Callable[..., Any]:
+    """The class of torchmetrics that streams a metric."""
+    room, _, name = metric.stream.partition(".")
+    try:
+        kind: Callable[..., Any] = getattr(importlib.import_module(f"torchmetrics.{room}"), name)
+    except (ImportError, AttributeError):
+        raise JobError(f"evaluation.metrics: a metric streams {metric.stream!r}, which torchmetrics has not") from None
+    return kind
 
 
 class _Stream:
@@ -58,7 +78,7 @@ class _Stream:
             options["num_classes"] = outputs.shape[-1]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that auroc keeps its examples
-            made = getattr(importlib.import_module(f"torchmetrics.{room}"), name)(**options)
+            made = _kind(metric)(**options)
         self.torch = made.set_dtype(torch.float64).to(outputs.device)
         self.prepare, self.finish = metric.prepare, FINISH.get(name, _compute)
         _, target = metric.prepare(outputs[:1], y[:1])
@@ -80,16 +100,16 @@ class _Stream:
 class _Whole:
     """A user's function, which need not be a mean over batches: called once, with everything."""
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor | float]) -> None:
-        self.function = function
+    def __init__(self, name: str, function: Callable[[Tensor, Tensor], Tensor | float]) -> None:
+        self.name, self.function = name, function
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def update(self, outputs: Tensor, y: Tensor) -> None:
         self.seen.append((outputs, y))
 
-    def compute(self) -> Tensor | float:
+    def compute(self) -> Tensor:
         made, targets = zip(*self.seen, strict=True)
-        return self.function(torch.cat(made), torch.cat(targets))
+        return measured(self.name, self.function, torch.cat(made), torch.cat(targets))
 
 
 def _compute(metric: Any) -> Tensor:

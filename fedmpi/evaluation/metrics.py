@@ -7,6 +7,7 @@ do not define is NaN: auroc of one class, r2 of one value.  `central` has the sa
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedmpi.flow import LOWER, Task
+from fedmpi.job import JobError
+from fedmpi.own import place, told
 
 Pair = tuple[Tensor, Tensor]
 
@@ -43,9 +46,31 @@ def higher_is_better(metric: str, task: Task) -> bool:
 
 
 def client_scores(outputs: Tensor, y: Tensor, task: Task, metrics: Sequence[str]) -> Tensor:
-    """Loss, then `metrics`, of one client's examples: float64 `(1 + len(metrics),)`, NaN where undefined."""
-    scores = [task.loss(outputs, y), *(task.metrics[name](outputs, y) for name in metrics)]
-    return torch.stack([torch.as_tensor(score, dtype=torch.float64, device=outputs.device) for score in scores])
+    """Loss, then `metrics`, of one client's examples: float64 `(1 + len(metrics),)`, NaN where undefined.
+
+    Raises JobError for a metric of a person's own that fails, or gives no number.
+    """
+    loss = torch.as_tensor(task.loss(outputs, y), dtype=torch.float64, device=outputs.device)
+    return torch.stack([loss, *(measured(name, task.metrics[name], outputs, y) for name in metrics)])
+
+
+def measured(name: str, metric: Callable[[Tensor, Tensor], Any], outputs: Tensor, y: Tensor) -> Tensor:
+    """What a metric says of examples, a float64 scalar tensor; JobError where one of a person's own says no number."""
+    try:
+        score = metric(outputs, y)
+    except Exception as error:
+        if isinstance(metric, Metric) and place(error) is None:
+            raise  # one of ours: it is the outputs that do not fit
+        raise JobError(f"evaluation.metrics: {name!r} failed on {len(y)} examples: {told(error)}") from error
+    kind = f"a {type(score).__name__}"
+    if isinstance(score, Tensor):
+        kind = f"a tensor of shape {tuple(score.shape)} and {str(score.dtype)[6:]}"
+    if not (isinstance(score, complex) or (isinstance(score, Tensor) and score.is_complex())):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            number = torch.as_tensor(score, dtype=torch.float64, device=outputs.device)
+            if not number.dim():
+                return number
+    raise JobError(f"evaluation.metrics: {name!r} gives {kind}; it should give one number")
 
 
 # What the sums and torchmetrics take: labels, chances or numbers.

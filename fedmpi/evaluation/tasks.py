@@ -36,6 +36,8 @@ from torch.nn import functional
 from fedmpi.evaluation import metrics
 from fedmpi.evaluation.metrics import aligned
 
+Shape = tuple[int, ...]
+
 
 class Scaled:
     """Examples that are numbers: stored values times `scale` (1/255 for bytes of an image), in the model's `dtype`."""
@@ -64,6 +66,11 @@ class Classification(Scaled):
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)
 
+    def misfit(self, made: Shape, y: Shape) -> Shape | None:
+        """The shape that outputs should have beside targets `y`, where `made` is another."""
+        wanted = (y[0], len(self.classes), *y[1:])
+        return None if made == wanted else wanted
+
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, y.long())
 
@@ -87,6 +94,10 @@ class Binary(Scaled):
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return 1
+
+    def misfit(self, made: Shape, y: Shape) -> Shape | None:
+        """The shape that outputs should have beside targets `y`, where `made` is another."""
+        return _as_many(made, y)
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(outputs.reshape(y.shape), y.to(outputs.dtype))
@@ -118,6 +129,10 @@ class Regression(Scaled):
     def outputs(self, classes: tuple[str, ...]) -> int:
         return math.prod(self.target_shape)
 
+    def misfit(self, made: Shape, y: Shape) -> Shape | None:
+        """The shape that outputs should have beside targets `y`, where `made` is another."""
+        return _as_many(made, y)
+
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.mse_loss(outputs.reshape(y.shape), y.to(outputs.dtype))
 
@@ -145,6 +160,12 @@ class NextCharacter:
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)
 
+    def misfit(self, made: Shape, y: Shape) -> Shape | None:
+        """The shape that outputs should have beside targets `y`, where `made` is another."""
+        wanted = (*y, len(self.classes))
+        each = len(y) == 1 and len(made) == 3 and (made[0], made[2]) == wanted  # the last position counts
+        return None if each or made == wanted else wanted
+
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(*aligned(outputs, y))
 
@@ -153,6 +174,13 @@ class NextCharacter:
 
     def vote(self, outputs: Tensor) -> Tensor:
         return _log(outputs.softmax(-1).mean(0))
+
+
+def _as_many(made: Shape, y: Shape) -> Shape | None:
+    """A number for each of `y`, in their shape or in one row an example; dimensions of one do not count."""
+    wanted = (y[0], math.prod(y[1:]))
+    laid = {tuple(size for size in shape if size != 1) for shape in (y, wanted)}
+    return None if tuple(size for size in made if size != 1) in laid else wanted
 
 
 def _log(chances: Tensor) -> Tensor:

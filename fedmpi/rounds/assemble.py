@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedmpi import optim
+from fedmpi import optim, own
 from fedmpi.aggregation import pipeline
 from fedmpi.data import ShardError, ShardSet
-from fedmpi.evaluation import TASKS, Scorer, higher_is_better
+from fedmpi.evaluation import Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import LARGE, Component, Job, JobError, because, choose, theirs
-from fedmpi.models import MODELS
+from fedmpi.job import LARGE, Component, Job, JobError, choose
+from fedmpi.rounds import tryout
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.made import DTYPES, dtype_of, made_model, made_task
 from fedmpi.rounds.plan import Loop, Plan
@@ -40,8 +40,8 @@ def assemble(
 ) -> Plan:
     """Resolve a job, or refuse it: JobError for what was asked, ShardError for what the shard set is.
 
-    A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` runs two
-    examples through the model, so that one that does not fit its data is found before any rank is started.
+    A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` plays a
+    small round, so that what does not go together is found before any rank is started.
     """
     shards = shards or _shards(job)
     if shards.clients == 0 or shards.examples == 0:
@@ -74,8 +74,8 @@ def assemble(
         2 + strategy.down + len(strategy.up),
     )
     asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
-    own = {"uniform" if weighting == "none" else weighting for weighting in strategy.up} - {"job"}
-    for weighting in own:
+    weightings = {"uniform" if weighting == "none" else weighting for weighting in strategy.up} - {"job"}
+    for weighting in weightings:
         if asked not in (None, weighting):
             raise JobError(
                 f"aggregation.weights: {asked!r} given, but {job.strategy.name} has its own weighting ({weighting}); "
@@ -129,7 +129,7 @@ def assemble(
     )
     loop.check(plan)
     if try_out:
-        _try(plan)
+        tryout.try_out(plan)
     return plan
 
 
@@ -140,9 +140,7 @@ def _schedule(job: Job, component: Component, field: str) -> Schedule:
         try:
             factor = float(schedule(round, job.rounds))
         except Exception as error:
-            if theirs(error):
-                raise
-            told = f"a schedule takes (round, rounds) and gives a factor: {because(error)}"
+            told = f"a schedule takes (round, rounds) and gives a factor: {own.told(error)}"
             raise JobError(f"{field}: {component.name}: {told}") from error
         if not 0 <= factor <= LARGE:
             raise JobError(
@@ -194,25 +192,6 @@ def _resolved(job: Job, shards: ShardSet) -> Job:
         # Its promise is the same bits on any number of ranks, and torch's own sums depend on the number of threads.
         changes["threads"] = 1
     return job.model_copy(update=changes)
-
-
-def _try(plan: Plan) -> None:
-    """Two examples through the model and its loss: what does not fit is told in the job's words."""
-    shards, task = plan.shards, plan.task
-    client = int(np.argmax(shards.sizes(np.arange(min(shards.clients, 1000)))))
-    x, y = shards.train(client)
-    plan.model.eval()
-    try:
-        with torch.no_grad():
-            task.loss(plan.model(task.inputs(x[:2])), y[:2])
-    except (RuntimeError, ValueError, IndexError) as error:
-        model, asked = plan.job.model.name, plan.job.task.name if plan.job.task else ""
-        if model not in MODELS or asked not in TASKS:
-            raise  # the user's own code: they want its traceback
-        raise JobError(
-            f"model.name: {model!r} with task {asked!r} does not fit the examples of {plan.job.data.shards}, "
-            f"x {tuple(shards.shape)}: {str(error).splitlines()[0]}"
-        ) from None
 
 
 def resolved_table(plan: Plan) -> dict[str, Any]:

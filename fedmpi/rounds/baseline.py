@@ -97,6 +97,7 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
     local = local.model_copy(update={"epochs": None, "steps": work})
     parts = build(replace(plan, job=job.model_copy(update={"local": local})), Solo())
     parts.engine.shards = everybody
+    parts.ready()
     parts.state.received.copy_(parts.flat.values)
     parts.state.counts[:] = parts.flat.whole.received.numpy()
     journal, began = Journal(folder.journal), time.perf_counter()

@@ -9,14 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Task, entropy
-from fedmpi.job import Component, Job, JobError, choose, nearest, regular, shown
+from fedmpi.job import Component, Job, JobError, choose, nearest, shown
 from fedmpi.models import MODELS
+from fedmpi.rounds import pretrained
 from fedmpi.rounds.room import fits
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -90,12 +89,13 @@ def made_model(
         raise JobError(
             f"model.name: {component.name!r} gave a {type(module).__name__}; it should return a torch.nn.Module"
         )
+    _possible(module, component.name)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise JobError(f"model.name: {component.name!r} has no parameter that can be trained")
     module = module.to(dtype)  # before the file is read: float32 would round what it holds
-    pretrained = job.model.options.get("init")
-    if init and pretrained is not None:
-        _load(module, pretrained)
+    init_file = job.model.options.get("init")
+    if init and init_file is not None:
+        pretrained.load(module, init_file)
     return module
 
 
@@ -114,24 +114,27 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def _load(module: nn.Module, init: Any) -> None:
-    """Start from a pretrained model's safetensors file, kept under its state_dict names."""
-    if not isinstance(init, str):
-        raise JobError(f"model.init: {init!r} given; should be the path of a safetensors file")
-    try:
-        regular(init)
-        tensors = load_file(init)
-    except (OSError, SafetensorError) as error:
-        raise JobError(f"model.init: {init}: cannot be read as safetensors: {error}") from None
-    own = module.state_dict()
-    wrong = [f"has no {name}" for name in own if name not in tensors]
-    wrong += [f"has {name}, which the model has not" for name in tensors if name not in own]
-    wrong += [
-        f"has {name} of shape {tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise JobError(f"model.init: {init} does not fit the model: it {'; '.join(wrong[:3])}{more}")
-    module.load_state_dict(tensors)
+def _possible(module: nn.Module, name: str) -> None:
+    """Refuse, by name, tensors that one flat vector of real numbers cannot hold, or a file cannot keep."""
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for place, tensor in tensors:
+        why = None
+        if nn.parameter.is_lazy(tensor):
+            why = "has no shape yet (a lazy module); give its size, or run a batch through the model in the factory"
+        elif tensor.is_complex():
+            kind = str(tensor.dtype)[6:]
+            why = f"is {kind}, and only real numbers travel; keep torch.view_as_real of it, and view it as complex"
+        elif tensor.is_meta:
+            why = "lies on the meta device and has no values; build the model on the cpu"
+        elif tensor.is_quantized:
+            why = "is quantised, which cannot be trained; take the model before it was quantised"
+        elif tensor.layout != torch.strided or tensor.is_nested:
+            why = f"is {'nested' if tensor.is_nested else str(tensor.layout)[6:]}; it should be a plain dense tensor"
+        if why is not None:
+            raise JobError(f"model.name: {name!r}: its tensor {place!r} {why}")
+    for place, value in module.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise JobError(
+                f"model.name: {name!r}: its state_dict holds {place!r}, a {type(value).__name__}; a run keeps tensors "
+                f"alone, so make it a buffer"
+            )

@@ -13,7 +13,7 @@ from torch import nn
 
 from fedmpi import hear
 from fedmpi.aggregation import ReducePath
-from fedmpi.evaluation import Scorer
+from fedmpi.evaluation import Scorer, ready
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Clients, Comm, Layout, Refused, State, note
 from fedmpi.records.memory import Memory
@@ -143,6 +143,11 @@ class Parts:
         if self.kinds[-1:] == ("personal",):
             self.engine.begin()
         return np.concatenate(rows)
+
+    def ready(self) -> None:
+        """Before the first round, where test examples are scored: import what takes seconds and is no part of one."""
+        if self.plan.shards.test_examples and (self.plan.strategy.common or self.plan.loop.votes):
+            ready(self.plan.task, self.plan.metrics)
 
     def central(self) -> dict[str, Any]:
         """Home's score of the received model on all held-out examples; {} where that model is none to use."""

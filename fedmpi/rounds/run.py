@@ -110,6 +110,7 @@ def train(
     try:
         if comm.is_home:
             _begin(parts, model)
+            parts.ready()
         if comm.is_home and folder is not None:  # now that every rank can begin: what is refused changes nothing
             begin(parts, folder, found, overwrite, {**table_of(plan.job), "run": _machine(parts)})
     except Refused as refused:

@@ -207,14 +207,14 @@ def test_an_update_that_is_not_finite_ends_the_run_by_name(
     assert not (tmp_path / "run" / "DONE").exists()
 
 
-def test_an_error_in_a_users_model_reaches_the_caller(job: dict[str, Any]) -> None:
+def test_an_error_in_a_users_model_is_told_in_one_line_before_a_round(job: dict[str, Any]) -> None:
     class Broken(torch.nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if self.training:
                 raise RuntimeError("my own mistake")
             return super().forward(x)
 
-    with pytest.raises(RuntimeError, match="my own mistake"):
+    with pytest.raises(JobError, match=r"^model\.name: 'mine' fails.*my own mistake \(.*test_run\.py:\d+\)$"):
         on(3, job | {"model": "mine"}, model=lambda shape, outputs: Broken(*shape, outputs))
 
 

@@ -1,0 +1,121 @@
+"""A task and a gradient that are looked at while they work: what is no fit is told in a job's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmpi import own
+from fedmpi.evaluation import Binary, Classification, NextCharacter
+from fedmpi.flat import FlatModel
+from fedmpi.flow import Refused, Task
+from fedmpi.job import JobError
+
+
+class Checked:
+    """A task whose outputs and losses are checked, and whose loss is asked of the lowest and the highest label too.
+
+    `labels` are these two, of all examples, None where targets are no labels.
+    """
+
+    def __init__(self, task: Task, labels: tuple[int, int] | None) -> None:
+        self.task, self.labels = task, labels
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        return self.task.metrics
+
+    def outputs(self, classes: tuple[str, ...]) -> int:
+        return self.task.outputs(classes)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return self.task.inputs(x)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        if by_shape(self.task):
+            _fits(self.task, outputs, y)
+        loss = self.task.loss(outputs, y)
+        number(loss, "task", len(y))
+        if self.labels is not None and not y.is_floating_point():
+            self._extremes(outputs, y)
+        return loss
+
+    def _extremes(self, outputs: Any, y: Tensor) -> None:
+        """The loss where an example has the lowest label, and the highest: any batch may hold them."""
+        for label in self.labels or ():
+            target = y.clone().contiguous()
+            target.view(-1)[:1] = label
+            try:
+                with torch.no_grad():
+                    self.task.loss(outputs, target)
+            except Refused:
+                raise
+            except Exception as error:
+                made = f" and the model's outputs {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
+                raise JobError(
+                    f"task: its loss fails on the label {label}, which an example of the shard set has,{made}: "
+                    f"{own.told(error)}"
+                ) from error
+
+
+def by_shape(task: Task) -> bool:
+    """Whether a task's loss is the one that its `misfit` knows: a subclass with a loss of its own may want others."""
+    owners = [next((kind for kind in type(task).__mro__ if name in vars(kind)), None) for name in ("misfit", "loss")]
+    return owners[0] is not None and owners[0] is owners[1]
+
+
+def labelled(task: Task, labels: tuple[int, int] | None, where: str) -> None:
+    """Refuse labels that none of a built-in task's classes has; `where` they lie."""
+    if labels is None or not isinstance(task, (Classification, Binary, NextCharacter)) or not by_shape(task):
+        return
+    count = len(task.classes) or 2
+    for label in labels:
+        if not 0 <= label < count:
+            raise JobError(
+                f"data.shards: {where} holds the label {label}, and the task {task.name!r} has {count} classes, "
+                f"0 to {count - 1}"
+            )
+
+
+def _fits(task: Any, outputs: Any, y: Tensor) -> None:
+    wanted = task.misfit(tuple(outputs.shape) if isinstance(outputs, Tensor) else (), tuple(y.shape))
+    if not isinstance(outputs, Tensor):
+        many = f" of {len(outputs)}" if isinstance(outputs, (tuple, list)) else ""
+        raise JobError(
+            f"model.name: your model gives a {type(outputs).__name__}{many}, the task wants one tensor {wanted}"
+        )
+    if wanted is not None:
+        raise JobError(f"model.name: your model gives {tuple(outputs.shape)}, the task wants {wanted}")
+    if not outputs.is_floating_point():
+        raise JobError(f"model.name: your model gives {str(outputs.dtype)[6:]}, the task wants floating numbers")
+
+
+def number(loss: Any, field: str, examples: int | None = None) -> None:
+    """Refuse a loss that is no scalar tensor."""
+    batch = f" of {examples} examples" if examples is not None else ""
+    if not isinstance(loss, Tensor):
+        raise JobError(f"{field}: its loss{batch} is a {type(loss).__name__}; it should be a tensor with one number")
+    if loss.dim() or not loss.is_floating_point():
+        raise JobError(
+            f"{field}: its loss{batch} has shape {tuple(loss.shape)} and type {str(loss.dtype)[6:]}; it should be one "
+            f"floating number, such as the mean over the batch"
+        )
+
+
+def reached(loss: Any, flat: FlatModel, field: str) -> None:
+    """Refuse a loss that no trained parameter has a part in."""
+    number(loss, field)
+    found: tuple[Tensor | None, ...] = ()
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, flat.parameters, retain_graph=True, allow_unused=True)
+    if all(gradient is None for gradient in found):
+        raise JobError(
+            f"{field}: its loss has no gradient with respect to any parameter that is trained; does the model or the "
+            f"loss detach, or use torch.no_grad, argmax, .item() or NumPy on the way?"
+        )
