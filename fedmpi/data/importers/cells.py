@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")  # float() takes 1_3 and Arabic digits too
 WHOLE = re.compile(r"[+-]?[0-9]{1,4000}")  # Python makes no integer of many more digits
-SEPARATED = re.compile(r"(?<=[0-9])[,_' ](?=[0-9])")  # 1,000 and 51,26 and 1_3 and 1'000 and 1 000
+SEPARATED = re.compile(r"(?<=[0-9])[,_' \u2019](?=[0-9])")  # 1,000 and 51,26 and 1_3 and 1'000 and 1 000
 GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}")  # 1.000.000
 SIGNS = str.maketrans({"\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2212": "-"})
 

@@ -70,7 +70,7 @@ def doubles(sheet: Sheet, name: str) -> NDArray[np.float64]:
             told = f"seems to be {like}; write a plain decimal one"
         else:
             told = f"is no number, and most of its column are; {option('missing', cell[:60])} if it means none"
-        remedy = f"{option('category', name)} if these are words, {option('drop', name)} to do without"
+        remedy = f"{option('category', name)} if these are words"
         raise ShardError(f"{sheet.where(wrong, name)}: {cell[:60]!r} {told}; {remedy}")
     return np.array([known[cell] for cell in cells], dtype=np.float64)
 

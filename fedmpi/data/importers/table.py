@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from fedmpi.data.columns import Columns, Kind, shown
 from fedmpi.data.errors import ShardError
-from fedmpi.data.importers.cells import Missing
+from fedmpi.data.importers.cells import Missing, number
 from fedmpi.data.importers.features import Feature, Found, category, lacks, look, numbers
 from fedmpi.data.importers.sheet import Sheet, read
 from fedmpi.data.importers.target import target as made_target
@@ -110,6 +111,10 @@ class Said:
             if name not in train.columns:
                 near = nearest(name, train.columns)
                 there = shown(list(train.columns), 20)
+                if any(number(column) is not None for column in train.columns):
+                    near = "; where its first line is no line of names, --columns gives them"
+                elif len(train.columns) == 1 and name in (parts := re.split(r"[;\t|:]", there)):
+                    near = f"; these are {len(parts)}, and --sep {there[len(parts[0])]!r} parts them"
                 raise JobError(f"{option}: {name!r} given; {train.path} has the columns {there}{near}")
         for name in self.drop:
             for option in ("target", "group", "category"):

@@ -87,6 +87,8 @@ def test_what_the_target_says(
         (TABLE, {"drop": "age,colour,site"}, ShardError, "no column beside 'sick'"),
         (TABLE, {"sep": "::"}, JobError, "sep: '::' given"),
         (TABLE, {"sep": ";"}, JobError, "target: 'sick' given; .* has the columns age, colour, site, sick"),
+        ("a;sick\n1;0\n", {}, JobError, "has the columns a;sick; these are 2, and --sep ';' parts them"),
+        ("1,0\n2,1\n", {}, JobError, "has the columns 1, 0; where its first line is no line of names, --columns gives"),
         ("", {}, ShardError, "has no complete row"),
         ("a,sick\n?,1\n", {}, ShardError, r"has no complete row \(1 left out"),
         ("a,sick\n1,2,3\n", {}, ShardError, "line 2: 3 cells where there are 2 columns"),
