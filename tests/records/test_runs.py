@@ -264,3 +264,19 @@ def test_a_baseline_without_a_round_is_left_out(tmp_path: Path) -> None:
     folder = keep(tmp_path / "run", journal(1))
     keep(folder / "baselines" / "pooled", [])
     assert read(folder).baselines == {}
+
+
+def test_one_slow_round_does_not_make_a_phase_dear(tmp_path: Path) -> None:
+    """Nor is its share more than it has of a usual round; what it took in all is told beside that."""
+    lines = [
+        {"round": at, "seconds": {"train": 0.09, "reduce": 0.01 if at > 1 else 9.0, "total": 0.1 if at > 1 else 9.09}}
+        for at in range(1, 10)
+    ]
+    (group,) = grouped([read(keep(tmp_path / "run", lines))])
+    timing = group.timing()
+    assert timing["reduce"][0] == pytest.approx(0.01)
+    assert timing["reduce"][2] == pytest.approx(9.08)
+    assert {name: row[3] for name, row in timing.items()} == {
+        "train": pytest.approx(0.9),
+        "reduce": pytest.approx(0.1),
+    }

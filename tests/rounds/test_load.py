@@ -15,7 +15,8 @@ import fedmpi
 from fedmpi.data import make
 from fedmpi.flow import Refused
 from fedmpi.job import JobError
-from fedmpi.rounds.load import Trained, load, predictions
+from fedmpi.records.checkpoint import write_tensors
+from fedmpi.rounds.load import Trained, load, predictions, score
 from fedmpi.rounds.predict import examples
 
 COLOURS = ("blue", "green", "red")
@@ -181,3 +182,48 @@ def test_a_source_that_is_no_file_is_not_waited_for(trained: Trained, tmp_path: 
         os.mkfifo(tmp_path / f"new.{suffix}")
         with pytest.raises(Refused, match="cannot be read"):
             predictions(trained, tmp_path / f"new.{suffix}", tmp_path / "said.csv")
+
+
+@pytest.fixture
+def moved(tmp_path: Path, table: list[Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was started in `a`, on the shard set `set` there; the working folder is `b` now."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    lay(tmp_path / "set.csv", [("age", "colour", "height", "sick"), *table])
+    made = {"source": tmp_path / "set.csv", "target": "sick"}
+    make("csv", tmp_path / "a" / "set", clients=3, holdout=0.2, source_options=made)
+    make("csv", tmp_path / "b" / "set", clients=3, holdout=0.2, source_options=made, seed=5)  # of the same name
+    monkeypatch.chdir(tmp_path / "a")
+    job = {"name": "t", "rounds": 1, "data": {"shards": "set"}, "model": {"name": "logistic"}}
+    fedmpi.train(job, out=tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "b")
+    return tmp_path
+
+
+def test_a_run_finds_its_own_set_from_any_folder(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = score(load(moved / "run"))
+    monkeypatch.chdir(moved / "a")
+    assert here == score(load(moved / "run"))
+    assert here != score(load(moved / "run", shards=moved / "b" / "set"))
+
+
+def test_a_set_that_is_gone_or_holds_other_data_is_told_with_the_run_and_the_way_out(moved: Path) -> None:
+    (moved / "a" / "set").rename(moved / "a" / "elsewhere")
+    with pytest.raises(Refused, match=r"run: set holds other data than the run was trained on; evaluate --on set"):
+        score(load(moved / "run"))
+    (moved / "b" / "set").rename(moved / "b" / "elsewhere")
+    with pytest.raises(Refused, match=r"run: the shard set .* set: there is no such folder.*--on"):
+        score(load(moved / "run"))
+
+
+def test_a_model_of_another_round_is_told(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = moved / "run" / "checkpoints"
+    (kept / "round-000001.safetensors").rename(kept / "round-000002.safetensors")
+    load(moved / "run")
+    assert "is the model of round 1, and the run has gone on to round 2 since" in capsys.readouterr().err
+
+
+def test_a_model_that_no_run_wrote_is_refused(moved: Path) -> None:
+    write_tensors(moved / "run" / "model.safetensors", {}, {"round": 1})
+    with pytest.raises(Refused, match="is no model that a run wrote"):
+        load(moved / "run")
