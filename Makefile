@@ -22,7 +22,7 @@ export OMPI_MCA_osc ?= ^ucx
 export PRTE_MCA_rmaps_default_mapping_policy ?= :OVERSUBSCRIBE
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint types unit ranks mpich digests readme clean
+.PHONY: install demo test lint types unit ranks mpich digests fuzz readme clean
 
 install: $(STAMP)
 
@@ -81,6 +81,10 @@ $(VENV)-mpich/.installed: $(STAMP)
 # The recipes' bits, the same at any number of ranks; `make digests MPICH=1` runs them under the second MPI as well.
 digests: install $(if $(MPICH),$(VENV)-mpich/.installed)
 	$(BIN)/python benchmarks/digests.py --python $(BIN)/python $(if $(MPICH),$(VENV)-mpich/bin/python)
+
+# Broken jobs, shard sets, tables, arrays and bits by the thousand; the suite runs a few of each.
+fuzz: install
+	$(BIN)/python -m tests.fuzz --jobs 3000 --shards 1500 --tables 300 --arrays 300 --flips 100 --seed 0
 
 readme: install
 	$(BIN)/python -m tests.readme

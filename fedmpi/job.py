@@ -250,7 +250,7 @@ def regular(path: Where, most: int | None = None) -> None:
 def _load(path: Path) -> dict[str, Any]:
     name = shown(str(path)) if len(str(path)) > LONG or "\0" in str(path) else str(path)
     try:
-        regular(path, 2**20)
+        regular(path, 2**16)  # TOML's reader takes minutes for a longer line of names
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise JobError(f"{path}: there is no such job file") from None

@@ -19,6 +19,11 @@ class Refused(Exception):
     code = 1
     tells: bool | None = None  # whether this rank tells it; None before ranks could agree on who does
 
+    def __str__(self) -> str:
+        """The message; names and cells of other people's files may hold what a terminal would obey, or cannot show."""
+        text = super().__str__()
+        return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+
 
 class Interrupted(Refused):
     """Somebody asked a run to stop: what was made is kept, and starting it again goes on."""

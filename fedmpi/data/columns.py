@@ -49,6 +49,9 @@ def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> 
     targets cannot be what `task` says.
     """
     parts = [flat(train), flat(train[:0] if test is None else test)]
+    if parts[0].shape[1:] != parts[1].shape[1:]:
+        told = f"targets have shape {parts[0].shape[1:]} per example, those of the test split {parts[1].shape[1:]}"
+        raise ShardError(f"{where}: {told}; should be alike")
     every = np.concatenate(parts)
     if task == "regression" or (task is None and every.dtype.kind == "f"):
         if every.dtype.kind not in "biuf":

@@ -32,6 +32,12 @@ def test_labels_from_zero_keep_their_numbers() -> None:
     assert classes == ("0", "1", "2")
 
 
+@pytest.mark.parametrize("width", [0, 2])
+def test_a_test_split_of_another_shape_is_refused(width: int) -> None:
+    with pytest.raises(ShardError, match=rf"shape \({width},\) per example, those of the test split \(\)"):
+        targets("here", np.zeros((6, width), dtype=int), np.array([1, 0]), None)
+
+
 def test_floats_are_for_regression_unless_told() -> None:
     (y, _), task, classes = targets("here", np.array([[1.5], [2.0]]), None, None)
     assert (y.dtype, y.shape, task, classes) == (np.float32, (2,), "regression", ())
