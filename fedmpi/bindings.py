@@ -20,6 +20,7 @@ from fedmpi.job import JobError
 
 RIDES = 1024  # values of a whole-number buffer that changes: a larger one has to stay as it is
 LOOKED = 2**20  # values of a constant that are looked at after every client: a larger one's once in a launch
+OWN = frozenset(vars(nn.Module()))  # what torch keeps of a module: `training`, its dicts, its hooks
 COUNTED = "num_batches_tracked"  # BatchNorm's own: a count, whatever it looks like
 
 
@@ -185,6 +186,12 @@ class Whole:
         ends = [0, *itertools.accumulate(owners[0].tensor.numel() for owners in self.kept)]
         self.spans = [slice(*pair) for pair in itertools.pairwise(ends)]
         self.size = ends[-1]
+        for owners in self.kept:
+            if not owners[0].tensor.is_contiguous():  # one that was expanded cannot be written to
+                dense = owners[0].tensor.contiguous()
+                for place in owners:
+                    place.tensor = dense
+                    place.put_back()
         self.kinds = [(owners[0].tensor.shape, owners[0].tensor.dtype) for owners in self.kept]
         self.received = self.values()
 
@@ -271,8 +278,9 @@ class Whole:
 class Scratch:
     """What a module keeps beside its parameters and persistent buffers: as it was, for every client.
 
-    That is: buffers of whole numbers that are not persistent, buffers that are not there yet, and tensors that are
-    plain attributes.  A client must not see what another's examples left there.  torch's own modules keep nothing so.
+    That is: buffers of whole numbers that are not persistent, buffers that are not there yet, and plain attributes,
+    tensors or not (what lies inside a list or a dict is not looked at).  A client must not see what another's examples
+    left there.  torch's own modules keep nothing so.
     """
 
     def __init__(self, model: nn.Module, integers: Sequence[Place]) -> None:
@@ -297,10 +305,20 @@ class Scratch:
         self.integers = [(place, place.tensor.clone()) for place in self.loose]
 
     def attributes(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors that are plain attributes, by name."""
+        """Tensors that are plain attributes, by name; a parameter under another name stays what it is."""
         for (prefix, _), first, tensors in zip(self.modules, self.first, self.tensors, strict=True):
             for key in tensors:
-                yield (f"{prefix}.{key}" if prefix else key), first[key]
+                if not isinstance(first[key], nn.Parameter):
+                    yield (f"{prefix}.{key}" if prefix else key), first[key]
+
+    def switched(self) -> list[str]:
+        """Names of plain attributes that say True now and did not: what one client began, none other would know."""
+        return [
+            f"{prefix}.{key}" if prefix else key
+            for (prefix, module), first in zip(self.modules, self.first, strict=True)
+            for key, value in module.__dict__.items()
+            if value is True and first.get(key) is not True and key not in OWN
+        ]
 
     def restore(self) -> None:
         for place, value in self.integers:
@@ -315,16 +333,15 @@ class Scratch:
                 if value is None and module._buffers.get(key) is not None:
                     module._buffers[key] = None
             attributes = module.__dict__
-            for key in [key for key, value in attributes.items() if isinstance(value, Tensor) and key not in tensors]:
-                if key in first:
-                    attributes[key] = first[key]
-                else:
-                    del attributes[key]
+            for key in [key for key in attributes if key not in first and key not in OWN]:
+                del attributes[key]
             for key, (version, value) in tensors.items():
                 if first[key]._version != version:  # changed in place
                     first[key] = value.clone()
                     tensors[key] = (first[key]._version, value)
-                attributes[key] = first[key]
+            for key, value in first.items():
+                if attributes.get(key, attributes) is not value and key not in OWN:
+                    attributes[key] = value
 
     def check(self) -> None:
         """JobError, naming it, for a parameter, module or persistent buffer that came while a client trained."""

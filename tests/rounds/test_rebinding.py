@@ -33,7 +33,7 @@ class Odd(nn.Module):
         self.register_buffer("begun", torch.tensor(False))
         self.register_buffer("ready", torch.tensor(True))
         self.register_buffer("state", torch.tensor(0, dtype=torch.uint8))
-        self.change = change
+        self.change, self.built = change, False
 
     def forward(self, x: Tensor) -> Tensor:
         self.change(self, x)
@@ -201,7 +201,14 @@ def grown(self: Any, x: Tensor) -> None:
         self.mean.copy_(self.seen[-6:])
 
 
-@pytest.mark.parametrize("change", [cache, scratch, grown])
+def built(self: Any, x: Tensor) -> None:
+    if not self.built:
+        self.table, self.built, self.width = x.detach()[:1].mean(0), True, len(x)
+    with torch.no_grad():
+        self.mean.copy_(self.table * self.width)
+
+
+@pytest.mark.parametrize("change", [cache, scratch, grown, built])
 def test_scratch_is_each_client_s_own(job: dict[str, Any], change: Change) -> None:
     """Plain attributes and buffers that are not persistent begin afresh: so the number of ranks changes nothing."""
     job |= FIXED | {"model": "mine", "rounds": 3}
@@ -347,6 +354,16 @@ def test_what_no_round_could_carry_is_refused_by_name(job: dict[str, Any], name:
     with pytest.raises((JobError, fedmpi.Refused), match=f"'{name}'") as told:
         fedmpi.train(job | {"model": "mine", "cohort": {}}, model=make(training(quietly(change))))
     assert "\n" not in str(told.value)
+
+
+def test_a_table_of_positions_that_was_expanded_serves(job: dict[str, Any]) -> None:
+    class Placed(nn.Linear):
+        def __init__(self, features: int, outputs: int) -> None:
+            super().__init__(features, outputs)
+            self.register_buffer("places", torch.arange(3).expand(2, 3))
+
+    run = fedmpi.train(job | {"model": "mine"}, model=lambda shape, outputs: Placed(*shape, outputs))
+    assert run.model.places.tolist() == [[0, 1, 2]] * 2
 
 
 def test_memory_that_two_tensors_share_is_refused(job: dict[str, Any]) -> None:
