@@ -207,3 +207,21 @@ def test_baselines_lie_beside_the_run(inside: Command, job: Path, tmp_path: Path
     assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
     assert 0 <= json.loads(lines[-1])["evaluation"]["test"]["accuracy"] <= 1
     assert (tmp_path / "out" / "DONE").exists()
+
+
+def test_a_resume_is_refused_before_any_rank_is_started(
+    inside: Command, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And told with the option that would let it go on, which the ranks are given too."""
+    words: list[list[str]] = []
+    monkeypatch.setattr("fedmpi.launch.run", lambda ranks, given, **rest: words.append(list(given)) or 0)
+    assert inside("train", str(job), "-n", "1", "--out", "out", "--set", "local.schedule=cosine").code == 0
+    longer = ["train", str(job), "-n", "3", "--out", "out", "--set", "local.schedule=cosine", "--set", "rounds=9"]
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    said = inside(*longer, "--resume")
+    assert (said.code, words) == (2, [])
+    assert "rounds: 9 given, it was 3" in said.err
+    assert "--reschedule" in said.err
+    assert inside(*longer, "--resume", "--reschedule").code == 0
+    assert "--reschedule" in words[0]
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
