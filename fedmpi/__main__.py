@@ -1,9 +1,12 @@
 """The door: `python -m fedmpi`, and the only place that names COMM_WORLD."""
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
-from fedmpi import cli
+from fedmpi import hear, launch, tell
+
+SILENT = {"--quiet", "--dry-run", "-h", "--help"}
 
 
 def world() -> Any:
@@ -14,11 +17,26 @@ def world() -> Any:
 
 
 def main() -> None:
-    code = cli.main(sys.argv[1:], world)
-    if code and "mpi4py.MPI" in sys.modules:
-        from fedmpi.comm.world import leave
+    arguments = sys.argv[1:]
+    trains = arguments[:1] == ["train"]
+    here = launch.world() if trains else None
+    # A rank listens before all else: what it imports takes seconds, and a signal that nobody hears kills.
+    with hear.listening() if here else nullcontext():
+        if here is not None:
+            tell.hello(here.rank or 0)
+        launch.waiting.wanted = trains and not SILENT & set(arguments) and (here is None or not here.rank)
+        try:
+            launch.waiting(f"importing torch{f' on {here.size} ranks' if here and here.size else ''}")
+            from fedmpi import cli
 
-        leave(code)  # every rank comes here: an exit by way of mpi4py would abort, with banners
+            code = cli.main(arguments, world)
+        except KeyboardInterrupt:  # in the middle of an import
+            tell.end("stopped", 130)
+            code = 130
+        if code and "mpi4py.MPI" in sys.modules:
+            from fedmpi.comm.leaving import leave
+
+            leave(code)  # every rank comes here: an exit by way of mpi4py would abort, with banners
     sys.exit(code)
 
 

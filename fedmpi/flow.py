@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedmpi import tell
 from fedmpi.tell import Refused as Refused
 
 Clients = NDArray[np.int64]  # indices of clients in their shard set
@@ -24,6 +25,7 @@ LOWER = ("loss", "mse", "mae", "rmse", "perplexity")  # scores of which less is 
 
 def note(text: str) -> None:
     """Tell the person who started a run what they should know of it, in one line; called at home alone, to be once."""
+    tell.waiting("")  # the line that says so is replaced, not written on
     print(f"fedmpi: {text}", file=sys.stderr, flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 
 TOLD = "FEDMPI_TOLD"  # set for ranks whose stderr our own launcher reads
 MARK = "\x1e"  # what is meant for it: a line of JSON behind this
@@ -43,6 +44,20 @@ def hello(rank: int) -> None:
     """Tell our own launcher that this rank hears it, and under which number it may be found dead."""
     if os.environ.get(TOLD):
         _send({"rank": rank, "pid": os.getpid()})
+
+
+watched: Callable[[str], None] | None = None  # who shows what is waited for, where somebody does
+
+
+def waiting(text: str) -> None:
+    """Show what the run waits for now, where a person watches."""
+    if watched is not None:
+        watched(text)
+
+
+def waits(text: str) -> None:
+    """Tell our own launcher what this rank waits for, "" when that is over."""
+    _send({"waiting": text})
 
 
 def _send(record: dict[str, object]) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from fedmpi import tell
 from fedmpi.cli.inspect import doctor, list_
 from fedmpi.cli.shard import Shard, shard
 from fedmpi.cli.train import train
 from fedmpi.cli.use import evaluate, predict, report
-from fedmpi.flow import Refused
+from fedmpi.launch import waiting
 from fedmpi.launch.detect import world as launched
+from fedmpi.tell import Refused
 from fedmpi.version import VERSION
 
 app = typer.Typer(
@@ -58,13 +59,13 @@ def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
     except typer.Exit as left:
         return int(left.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _tell("stopped")
+        _tell("stopped", 130)
         return 130
     except Refused as refused:
         if refused.tells is None:
-            _tell(str(refused))
+            _tell(str(refused), refused.code)
         elif refused.tells:
-            print(f"fedmpi: {refused}", file=sys.stderr, flush=True)
+            tell.end(str(refused), refused.code)
         return refused.code
     except Exception as error:
         show = getattr(error, "show", None)  # click's own: a wrong option, told with the usage
@@ -75,9 +76,10 @@ def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
         return int(getattr(error, "exit_code", 2))
 
 
-def _tell(message: str) -> None:
+def _tell(message: str, code: int) -> None:
     if _speaks():
-        print(f"fedmpi: {message}", file=sys.stderr, flush=True)
+        waiting("")
+        tell.end(message, code)
 
 
 def _speaks() -> bool:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from fedmpi.launch import terminal
+from fedmpi.launch import terminal, waiting
 
 PLAIN = 40  # plain lines of a long run, about
 CLIENTS = {"clients": "clients'", "personal": "own model"}  # whose scores a line tells, by its table
@@ -49,6 +49,7 @@ class Progress:
 
     def round(self, line: dict[str, Any]) -> None:
         """Show one line."""
+        waiting("")
         self.last = line
         if line.get("evaluation"):
             self.scores = line["evaluation"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedmpi import launch
-from fedmpi.flow import Refused
+from fedmpi import hear, launch, tell
+from fedmpi.tell import Interrupted, Refused
 
 if TYPE_CHECKING:
     from fedmpi.job import Job
@@ -83,6 +85,11 @@ class Asked:
     def folder(self, job: Job) -> Path:
         return self.out or Path("runs") / job.name
 
+    def again(self, folder: Path, ranks: int | None) -> str:
+        """The command that goes on; `ranks` None where somebody else starts them.  A baseline begins anew."""
+        words = replace(self, resume=self.baseline is None, overwrite=False).words(folder)
+        return shlex.join(["fedmpi", *words, *(["-n", str(ranks)] if ranks else [])])
+
     def words(self, folder: Path) -> list[str]:
         """The same again, for the ranks to read."""
         words = ["train", str(self.path), "--out", str(folder)]
@@ -119,6 +126,7 @@ def _start(asked: Asked, ranks: int | None) -> int:
     from fedmpi.rounds import assemble
     from fedmpi.rounds.resume import find
 
+    launch.waiting(f"checking {asked.path}")
     job = _read(asked.path, asked.overrides)
     plan = assemble(job)
     if "SLURM_JOB_ID" not in os.environ:  # ranks will run here, so what they need must be here
@@ -127,7 +135,9 @@ def _start(asked: Asked, ranks: int | None) -> int:
     if asked.baseline is None:
         find(folder, plan, asked.resume, asked.overwrite, asked.reschedule)
     done = None if asked.baseline else folder.done
-    return launch.run(ranks or _ranks(plan.cohort), asked.words(folder.path), done=done)
+    size = ranks or _ranks(plan.cohort)
+    again = asked.again(folder.path, size)
+    return launch.run(size, asked.words(folder.path), done=done, folder=folder.path, again=again)
 
 
 def _train(asked: Asked, world: Any) -> int:
@@ -147,25 +157,48 @@ def _train(asked: Asked, world: Any) -> int:
     comm.settle(error)
     assert job is not None
     folder = asked.folder(job)
+    alone = comm.size == 1 and launch.world() is None
+    again = asked.again(folder, comm.size if alone or launch.RANKS in os.environ else None)
     progress = Progress(job.name, job.rounds, comm.size) if comm.is_home and not asked.quiet else None
     told = progress.round if progress else None
+    # A rank listens for USR1 already; a process alone is asked by what else would end it, and a second time is at once.
+    listening = hear.listening(hear.STOPS, _at_once(folder, again)) if alone else nullcontext()
+    tell.watched = launch.waiting
     try:
-        if asked.baseline is not None:
-            rounds.baseline(job, comm, asked.baseline, folder, told)
-            folder = folder / "baselines" / asked.baseline
-        else:
-            rounds.train(
-                job,
-                comm,
-                out=folder,
-                resume=asked.resume,
-                overwrite=asked.overwrite,
-                reschedule=asked.reschedule,
-                on_round=told,
-            )
+        with listening:
+            if asked.baseline is not None:
+                launch.waiting(f"training the {asked.baseline} baseline")
+                rounds.baseline(job, comm, asked.baseline, folder, told)
+                folder = folder / "baselines" / asked.baseline
+            else:
+                launch.waiting("opening the shard set, making the model")
+                rounds.train(
+                    job,
+                    comm,
+                    out=folder,
+                    resume=asked.resume,
+                    overwrite=asked.overwrite,
+                    reschedule=asked.reschedule,
+                    on_round=told,
+                )
+    except Interrupted as stopped:
+        stopped.args = (f"{stopped}; go on with: {again}",)
+        raise
     finally:
+        launch.waiting("")
         if progress is not None:
             progress.stop()
     if progress is not None:
         progress.told(folder, asked.baseline)
     return 0
+
+
+def _at_once(folder: Path, again: str) -> Callable[[int], None]:
+    """What a second signal does to a process that is alone: what it was writing is removed, and it ends."""
+
+    def end(number: int) -> None:
+        launch.sweep(folder)
+        tell.end(f"ended at once; the last checkpoint counts: {again}", 128 + number)
+        os._exit(128 + number)
+
+    return end

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from typing import NoReturn
 
@@ -11,19 +9,12 @@ import numpy as np
 from mpi4py import MPI
 from torch import Tensor
 
+from fedmpi import tell
+from fedmpi.comm.leaving import abort, watch
 from fedmpi.comm.topology import Place, mask, share, together
 from fedmpi.flow import Refused
 
 LIMIT = 2**30  # elements a collective carries at once: counts stay within an int on every MPI
-
-
-def leave(code: int) -> NoReturn:
-    """Leave MPI together, with the same exit status on every rank, and without the launcher's long complaints."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if MPI.Is_initialized() and not MPI.Is_finalized():
-        MPI.Finalize()
-    os._exit(code)
 
 
 class Elsewhere(Refused):
@@ -50,17 +41,20 @@ class World:
         crowded = self.mpi.allreduce(seats > together(masks), op=MPI.LOR)
         self.place = Place(node.Get_rank(), seats, share(masks, mask()), crowded)
         node.Free()
+        self.owes = self.size > 1  # others wait for this rank: until all have settled
+        if self.size > 1:
+            watch(self)
 
     def broadcast(self, vector: Tensor, root: int = 0) -> None:
         """The `vector` of rank `root` on every rank, in place."""
-        self._wait()
+        self._begin()
         flat = vector.view(-1).numpy()
         for start in range(0, len(flat), self.limit):
             self.mpi.Bcast(flat[start : start + self.limit], root=root)
 
     def reduce(self, *vectors: Tensor) -> None:
         """The sum over ranks of each vector, in place at home; other ranks' vectors keep what they held."""
-        self._wait()
+        self._begin()
         for vector in vectors:
             flat = vector.view(-1).numpy()
             for start in range(0, len(flat), self.limit):
@@ -72,10 +66,11 @@ class World:
 
     def settle(self, error: Refused | None) -> None:
         """Go on where no rank has an error; else the lowest rank that has one raises it and the others `Elsewhere`."""
-        self._wait()
+        self._begin()
         mine = np.array([self.size if error is None else self.me, 0 if error is None else error.code], dtype=np.int64)
         said = np.empty((self.size, 2), dtype=np.int64)
         self.mpi.Allgather(mine, said)
+        self.owes = False
         first = said[said[:, 0].argmin()]
         if first[0] == self.size:
             return
@@ -90,10 +85,13 @@ class World:
         """Tell the error and end every rank now: the others wait in a collective that this one cannot come to."""
         if isinstance(error, Elsewhere) or self.size == 1:
             raise error
-        print(f"fedmpi: {error}", file=sys.stderr, flush=True)
-        time.sleep(0.2)  # mpirun forwards the message before it hears of the abort
-        self.mpi.Abort(error.code)
+        tell.end(str(error), error.code)
+        abort(self, error.code)
         raise error
+
+    def _begin(self) -> None:
+        self.owes = self.size > 1
+        self._wait()
 
     def _wait(self) -> None:
         if not self.place.crowded:

@@ -14,6 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from fedmpi.launch.ranks import Ranks
+from fedmpi.launch.waiting import waiting
+
 # What is passed on, and as what: a launcher knows what TERM means, HUP (the terminal was closed) it may not know.
 FORWARDED = {
     signal.SIGINT: signal.SIGINT,
@@ -23,47 +26,93 @@ FORWARDED = {
 }
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 2.0  # seconds that what is left behind has between TERM and KILL
+ASKED = "stopping when this round is over; a second time ends it at once"
 
 _PDEATHSIG, _SUBREAPER = 1, 36  # of Linux's prctl
 _prctl: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "prctl", None)
 
 
-def supervise(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | None = None) -> int:
     """Run a command to its end: its exit code, or 128 + n where signal n killed it or was passed on and stopped it.
 
     INT, TERM, HUP and USR1 go to the command, once: it has a process group of its own, so that the terminal's Ctrl-C,
     which reaches a whole group, does not reach it a second time (to Open MPI two mean "at once").  It reads no input,
     since a group in the background that reads its terminal is stopped.  On Linux the command is told to stop when this
     process is killed, and ranks that a killed `mpirun` leaves behind become children here and are ended.
+
+    Where it starts `ranks` that listen, the first of these signals is USR1 to the command, which hands it on to them;
+    before they listen it is TERM.  The second one ends the command at once.  What the ranks write to their standard
+    error passes through here.
     """
-    asked: list[int] = []
+    asked: list[int] = [] if ranks is None else ranks.asked
     child: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         if child is not None:
+            pass_on(child, number)
+
+    def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
+        if ranks is None:
             child.send_signal(FORWARDED[signal.Signals(number)])
+        elif len(asked) == 1 and ranks.listen:
+            ranks.listened = True
+            child.send_signal(signal.SIGUSR1)
+            write(f"fedmpi: {ASKED}\n".encode())
+        else:
+            child.send_signal(signal.SIGTERM)
+            late = threading.Timer(GRACE, child.kill)  # it may hang as well
+            late.daemon = True
+            late.start()
 
     before = _children()
     _tell_kernel(_SUBREAPER, 1)
     handlers = _handle(forward)
     sys.stdout.flush()
+    sys.stderr.flush()
+    reader: threading.Thread | None = None
     try:
         child = subprocess.Popen(
-            argv, env=dict(environ), stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent
+            argv,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stderr=None if ranks is None else subprocess.PIPE,
+            process_group=0,
+            preexec_fn=_end_with_parent,
         )
+        if ranks is not None and child.stderr is not None:
+            reader = threading.Thread(target=_relay, args=(child.stderr.fileno(), ranks), daemon=True)
+            reader.start()
         for number in asked.copy():  # what came while there was nobody to pass it on to
-            child.send_signal(FORWARDED[signal.Signals(number)])
+            pass_on(child, number)
         code = child.wait()
         _end(before)
+        if reader is not None:
+            reader.join(GRACE)  # a process that was detached may hold the other end for ever
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _tell_kernel(_SUBREAPER, 0)
     stopped = next((number for number in asked if number in STOPS), None)
-    if code != 0 and stopped is not None:
+    if ranks is None and code != 0 and stopped is not None:
         return 128 + stopped  # Open MPI's own code is then 1, which would read as a failure
     return code if code >= 0 else 128 - code
+
+
+def _relay(source: int, ranks: Ranks) -> None:
+    """What comes, as it comes, without the ranks' records."""
+    while data := os.read(source, 2**16):
+        write(ranks.read(data))
+    write(ranks.rest())
+
+
+def write(data: bytes) -> None:
+    """To our own standard error, whole, whoever else writes; where nobody reads it any more, nowhere."""
+    if data:
+        waiting("")
+    with suppress(OSError):
+        while data:
+            data = data[os.write(2, data) :]
 
 
 Handler = Callable[[int, FrameType | None], object] | int | None

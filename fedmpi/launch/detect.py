@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedmpi.flow import Refused
+from fedmpi.tell import Refused
 
 RANKS = "FEDMPI_RANKS"  # how many ranks our own launcher started
 TERMINAL = "FEDMPI_TERMINAL"  # its terminal, "COLUMNSxLINES", empty where it has none: a rank cannot see that

@@ -20,11 +20,11 @@ from rich.text import Text
 
 from fedmpi import version
 from fedmpi.cores import cores
-from fedmpi.flow import Refused
 from fedmpi.job import Job, Server
 from fedmpi.launch.detect import world
 from fedmpi.launch.local import Mpirun, environment, find_mpirun, outside, start
 from fedmpi.launch.places import Node, nodes
+from fedmpi.tell import Refused
 
 PATIENCE = 4.0  # seconds that one probe may take: they run side by side
 

@@ -7,16 +7,32 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmpi.flow import Refused
-from fedmpi.launch.child import supervise
+from fedmpi.launch.child import supervise, write
 from fedmpi.launch.detect import LAUNCHERS, RANKS, TERMINAL, terminal
+from fedmpi.launch.ranks import Ranks, killed
+from fedmpi.launch.waiting import waiting
+from fedmpi.tell import TOLD, Interrupted, Refused
 
-LOST = 75  # sysexits.h's EX_TEMPFAIL: not finished, worth starting again
-TRAVELS = (RANKS, TERMINAL, "OMP_NUM_THREADS", "PYTHONUNBUFFERED")  # what a rank on another node must be told as well
+LOST = Interrupted.code
+TRAVELS = (
+    RANKS,
+    TERMINAL,
+    TOLD,
+    "OMP_NUM_THREADS",
+    "PYTHONUNBUFFERED",
+)  # for ranks on other nodes
+
+# Where Open MPI leaves files when it is killed, "" for TMPDIR, and what says that it should be elsewhere.
+OPEN_MPI_LEAVES = {
+    "/dev/shm": ("OMPI_MCA_btl_sm_backing_directory",),
+    "": ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_orte_tmpdir_base"),
+}
 
 # What the first lines of `mpirun --version` say, and whose it is.
 FLAVOURS = {
@@ -84,7 +100,7 @@ def start(mpirun: Mpirun, ranks: int, hosts: Sequence[str] = (), environ: Mappin
     machine there may be more ranks than cores; over several nodes the allocation says how many a node takes.
     """
     argv = [str(mpirun.path), "-n", str(ranks)]
-    spread = bool(hosts) or environ.get("SLURM_JOB_NUM_NODES", "1") != "1"
+    spread = _spread(hosts, environ)
     if mpirun.flavour == "openmpi":
         argv += ["--bind-to", "none"]
         if spread:
@@ -95,6 +111,11 @@ def start(mpirun: Mpirun, ranks: int, hosts: Sequence[str] = (), environ: Mappin
     if mpirun.flavour == "mpich":
         argv += ["-bind-to", "none"]
     return argv + (["-hosts", ",".join(hosts)] if hosts else [])
+
+
+def _spread(hosts: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Ranks may come to lie on several nodes."""
+    return bool(hosts) or environ.get("SLURM_JOB_NUM_NODES", "1") != "1"
 
 
 def command(mpirun: Mpirun, ranks: int, arguments: Sequence[str], hosts: Sequence[str] = ()) -> list[str]:
@@ -117,6 +138,7 @@ def environment(
         **outside(environ),
         RANKS: str(ranks),
         TERMINAL: "" if size is None else f"{size[0]}x{size[1]}",
+        TOLD: "1",
     }
     if os.geteuid() == 0:  # a container, mostly; Open MPI refuses root otherwise
         told |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
@@ -131,19 +153,80 @@ def outside(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def run(ranks: int, arguments: Sequence[str], done: Path | None = None, hosts: Sequence[str] = ()) -> int:
-    """Run `fedmpi ARGUMENTS` on `ranks` ranks and wait: the exit code, 128 + n for signal n, 75 for an unfinished 0.
+def run(
+    size: int,
+    arguments: Sequence[str],
+    done: Path | None = None,
+    hosts: Sequence[str] = (),
+    folder: Path | None = None,
+    again: str = "the same with --resume",
+) -> int:
+    """Run `fedmpi ARGUMENTS` on `size` ranks and wait: the exit status, with the last word on standard error.
 
     `done` is what rank 0 writes last: a launcher that lost a node may end with 0 all the same.  The ranks remove that
-    of an earlier run as they begin.  Raises Refused where there is no mpirun.
+    of an earlier run as they begin.  `folder` is the run's: what a killed rank was writing there is removed.  `again`
+    is the command that goes on.  Raises Refused where there is no mpirun.
     """
     mpirun = find_mpirun()
-    code = supervise(command(mpirun, ranks, arguments, hosts), environment(ranks, terminal()))
-    if code == 0 and done is not None and not done.exists():
-        print(
-            f"fedmpi: {mpirun.path.name} ended with 0, but there is no {done}: the run is not complete (was a node "
-            "lost?); start it again with --resume",
-            file=sys.stderr,
-        )
-        return LOST
+    ranks = Ranks(size)
+    waiting(f"starting {size} rank{'s' * (size > 1)}")
+    with _segments(mpirun, size, hosts) as environ:
+        code = supervise(command(mpirun, size, arguments, hosts), environ, ranks)
+    if code == 0 and (done is None or done.exists()):
+        return 0
+    if folder is not None:
+        sweep(folder)
+    why, code = verdict(mpirun.path.name, ranks, code, done, again)
+    shown = "\x1b[?25h" if terminal() else ""  # a rank that was killed could not show the cursor again
+    write(f"{shown}fedmpi: {why}\n".encode())
     return code
+
+
+@contextmanager
+def _segments(mpirun: Mpirun, size: int, hosts: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The environment of a launch whose shared memory and session lie in folders that are removed with it.
+
+    Open MPI's ranks and daemons remove theirs, except those that were killed.  On one machine alone: on several the
+    folders would have to be on each.
+    """
+    environ = environment(size, terminal())
+    if mpirun.flavour != "openmpi" or _spread(hosts, os.environ):
+        yield environ
+        return
+    with ExitStack() as stack:
+        for folder, names in OPEN_MPI_LEAVES.items():
+            place = folder or tempfile.gettempdir()
+            if os.access(place, os.W_OK) and not any(name in environ for name in names):
+                own = tempfile.TemporaryDirectory(prefix="fedmpi-", dir=place, ignore_cleanup_errors=True)
+                environ |= dict.fromkeys(names, stack.enter_context(own))
+        yield environ
+
+
+def verdict(name: str, ranks: Ranks, code: int, done: Path | None, again: str) -> tuple[str, int]:
+    """Why the launcher `name` ended with `code`, as far as anybody told, and the exit status that says so."""
+    if ranks.end is not None:
+        return ranks.end
+    if len(ranks.asked) > 1:
+        return f"ended at once; the last checkpoint counts: {again}", 128 + ranks.asked[1]
+    if ranks.asked and not ranks.listened:
+        return f"stopped while the ranks were starting: nothing was begun; {again}", LOST
+    if (found := ranks.killed()) is not None:
+        return f"{killed(*found)}; the last checkpoint counts: {again}", 128 + found[1]
+    if code == 0:
+        return (
+            f"{name} ended with 0, but there is no {done}: the run is not complete (was a node lost?); go on with: "
+            f"{again}"
+        ), LOST
+    if code > 128:
+        return f"{killed(name, code - 128)}; the last checkpoint counts: {again}", code
+    if ranks.listen and not ranks.left:
+        return f"{name} ended with {code}, and no rank said why: was it told to stop?  Go on with: {again}", LOST
+    if ranks.listen:
+        return f"a rank ended with {code} in the middle of the run; what it said is above", code
+    return f"{name} ended with {code} before its ranks had begun; what it said is above", code
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was being written when a writer was killed: whole files alone are left."""
+    for torn in [*folder.rglob(".*.part"), *folder.glob("checkpoints/.tmp*"), *folder.glob(".tmp*")]:
+        torn.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedmpi import hear
+from fedmpi import hear, tell
 from fedmpi.aggregation import ReducePath
 from fedmpi.comm import wrap
 from fedmpi.data import ShardSet
@@ -116,6 +116,8 @@ def train(
     except Refused as refused:
         error = refused
     comm.settle(error)
+    if comm.is_home:
+        tell.waiting(f"training: round {parts.state.round} of {plan.job.rounds}")
     try:
         plan.loop.run(parts)
         if not parts.interrupted:

@@ -115,6 +115,21 @@ def test_usr1_is_passed_on_and_the_end_awaited(allocation: Allocation) -> None:
     assert allocation.log("scontrol") == ["requeue 7"]
 
 
+def test_usr1_is_worth_another_start_and_term_is_not(allocation: Allocation) -> None:
+    """Both are asked for in time and saved: 75.  Whoever cancels a job does not want it back."""
+    for number, queued in ((signal.SIGUSR1, ["requeue 7"]), (signal.SIGTERM, [])):
+        (allocation.folder / "scontrol.log").unlink(missing_ok=True)
+        (allocation.folder / "ready").unlink(missing_ok=True)
+        allocation.trainer("trap 'exit 75' USR1 TERM; touch ready; while :; do sleep 0.05; done")
+        batch = allocation.start("digits.toml")
+        end = time.monotonic() + 10
+        while not (allocation.folder / "ready").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        batch.send_signal(number)
+        assert batch.wait(10) == 75
+        assert allocation.log("scontrol") == queued
+
+
 def test_a_launcher_that_lingers_after_done_is_ended(allocation: Allocation) -> None:
     allocation.trainer(f"{COMPLETE}; exec sleep 60")
     assert allocation.run("digits.toml", LINGER="0") == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ import torch
 import fedmpi
 from fedmpi import hear
 from fedmpi.job import read
+from fedmpi.records import journal
 from fedmpi.rounds import baseline
 from fedmpi.tell import Interrupted
 from tests.fake import Fake, launch
@@ -55,7 +55,7 @@ def after(round: int) -> Callable[[dict[str, Any]], None]:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in (folder / "journal.jsonl").read_text().splitlines()]
+    return journal.read(folder / "journal.jsonl")
 
 
 @pytest.mark.parametrize(
