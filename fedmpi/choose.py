@@ -117,7 +117,7 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
     lines = []
     for detail in error.errors():
         path = [part for part in detail["loc"] if not (isinstance(part, str) and MARK.search(part))]
-        field = ".".join([*([where] if where else []), *(str(part) for part in path)]) or "job"
+        field = ".".join([*([where] if where else []), *(" ".join(str(part).split("\n")) for part in path)]) or "job"
         given = detail["input"]
         if detail["type"] == "extra_forbidden":
             fields = _fields(frame, [part for part in path[:-1] if isinstance(part, str)])
