@@ -41,8 +41,7 @@ def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | No
     process is killed, and ranks that a killed `mpirun` leaves behind become children here and are ended.
 
     Where it starts `ranks` that listen, the first of these signals is USR1 to the command, which hands it on to them;
-    before they listen it is TERM.  The second one ends the command at once.  What the ranks write to their standard
-    error passes through here.
+    before they listen it is TERM.  The second one ends the command at once.  What they write passes through here.
     """
     asked: list[int] = [] if ranks is None else ranks.asked
     child: subprocess.Popen[bytes] | None = None
@@ -70,24 +69,28 @@ def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | No
     handlers = _handle(forward)
     sys.stdout.flush()
     sys.stderr.flush()
-    reader: threading.Thread | None = None
+    readers: list[threading.Thread] = []
+    pipe = None if ranks is None else subprocess.PIPE
     try:
         child = subprocess.Popen(
             argv,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
-            stderr=None if ranks is None else subprocess.PIPE,
+            stdout=pipe,
+            stderr=pipe,
             process_group=0,
             preexec_fn=_end_with_parent,
         )
-        if ranks is not None and child.stderr is not None:
-            reader = threading.Thread(target=_relay, args=(child.stderr.fileno(), ranks), daemon=True)
-            reader.start()
+        if ranks is not None and child.stdout is not None and child.stderr is not None:
+            for source, target in ((child.stdout, 1), (child.stderr, 2)):
+                reader = threading.Thread(target=_relay, args=(source.fileno(), target, ranks), daemon=True)
+                reader.start()
+                readers.append(reader)
         for number in asked.copy():  # what came while there was nobody to pass it on to
             pass_on(child, number)
         code = child.wait()
         _end(before)
-        if reader is not None:
+        for reader in readers:
             reader.join(GRACE)  # a process that was detached may hold the other end for ever
     finally:
         for number, handler in handlers.items():
@@ -99,20 +102,21 @@ def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | No
     return code if code >= 0 else 128 - code
 
 
-def _relay(source: int, ranks: Ranks) -> None:
-    """What comes, as it comes, without the ranks' records."""
+def _relay(source: int, target: int, ranks: Ranks) -> None:
+    """What comes, as it comes; what comes on standard error without the ranks' records."""
     while data := os.read(source, 2**16):
-        write(ranks.read(data))
-    write(ranks.rest())
+        write(ranks.read(data) if target == 2 else ranks.keep(data), target)
+    if target == 2:
+        write(ranks.rest())
 
 
-def write(data: bytes) -> None:
-    """To our own standard error, whole, whoever else writes; where nobody reads it any more, nowhere."""
+def write(data: bytes, target: int = 2) -> None:
+    """To an output of our own, whole, whoever else writes; where nobody reads it any more, nowhere."""
     if data:
         waiting("")
     with suppress(OSError):
         while data:
-            data = data[os.write(2, data) :]
+            data = data[os.write(target, data) :]
 
 
 Handler = Callable[[int, FrameType | None], object] | int | None

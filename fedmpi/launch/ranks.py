@@ -61,8 +61,12 @@ class Ranks:
                 break
             self._note(record)
             self.waits = behind
-        self.said = (self.said + rest)[-KEPT:]
-        return rest
+        return self.keep(rest)
+
+    def keep(self, data: bytes) -> bytes:
+        """The same data; its end is remembered, since MPICH's banner comes on standard output."""
+        self.said = (self.said + data)[-KEPT:]
+        return data
 
     def rest(self) -> bytes:
         """What was left of a record that will not be finished."""
