@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +52,7 @@ class Plan:
     pace: Callable[[int, int], float]  # of the server's
     metrics: tuple[str, ...]
     stopper: Stopper
+    notes: list[str] = field(default_factory=list)  # what the try-out saw that a person should know
 
     def scorer(self, device: torch.device) -> Scorer:
         return Scorer(self.task, self.metrics, self.job.evaluation.batch, device)

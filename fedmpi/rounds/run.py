@@ -87,8 +87,9 @@ def train(
         if comm.is_home is turn:
             try:
                 plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn)
-                if turn and plan.shards.note:
-                    note(plan.shards.note)
+                if turn:
+                    for text in (*([plan.shards.note] if plan.shards.note else []), *plan.notes):
+                        note(text)
                 if turn and folder is not None:
                     found = find(folder, plan, resume, overwrite, reschedule)
             except Refused as refused:

@@ -26,13 +26,18 @@ from fedmpi.strategies import STRATEGIES
 from fedmpi.training.batches import smallest, steps
 
 VALUES = 2**17  # of a batch that is tried: a larger batch is tried whole only where so few of its examples fail
+SWITCHED = (
+    "the model's attribute {!r} becomes True while a client trains, and every client begins with it as it was; where "
+    "others should know, make it a buffer: register_buffer(..., torch.tensor(False))"
+)
 LEAST, MOST = 8, 128  # examples of it
 
 
 def try_out(plan: Plan) -> None:
     """Score with every metric and train two batches, the smallest that any client meets among them.
 
-    Raises JobError where model, task, strategy, metrics and examples do not go together.  Afterwards the plan's parts
+    The plan's `notes` are then told.  JobError where model, task, strategy, metrics and examples do not go together.
+    Afterwards the plan's parts
     and the random generators are as they were.
     """
     labels = plan.shards.labels()
@@ -41,11 +46,13 @@ def try_out(plan: Plan) -> None:
     with untouched(plan.model, plan.task, plan.strategy):
         # A copy may be none (a hook that looks at the first module), and a few examples may not be enough: what fails
         # there is tried again on the parts themselves, with all examples of a batch, and that has the last word.
-        if Trial(_copied(plan), labels, few).failure() is None:
-            return
-        trial = Trial(plan, labels)
+        trial = Trial(_copied(plan), labels, few)
         error = trial.failure()
+        if error is not None:
+            trial = Trial(plan, labels)
+            error = trial.failure()
         if error is None:
+            plan.notes += [SWITCHED.format(name) for name in trial.switched]
             return
         told = error if isinstance(error, Refused) else _told(plan, trial, error)
         small = trial.least < trial.full and not isinstance(error, Refused)
@@ -94,6 +101,7 @@ class Trial:
         enough = np.flatnonzero(sizes >= self.full)
         self.index = int(enough[np.argmin(sizes[enough])])
         self.doing = "is built"
+        self.switched: list[str] = []
 
     def failure(self) -> Exception | None:
         """Run it; what was raised, if anything."""
@@ -118,7 +126,11 @@ class Trial:
 
         def looked_at(loss: Tensor) -> list[Tensor]:
             if not self.taken:
-                reached(loss, flat, field)
+                try:
+                    reached(loss, flat, field)
+                except JobError:
+                    flat.check()  # a parameter that was replaced says more
+                    raise
             return gradient(loss)
 
         def batches(client: Client, steps: int | None = None) -> Iterator[Batch]:
@@ -156,6 +168,7 @@ class Trial:
                 state.crossing = crossing
                 engine.begin()
                 engine.learn(self.index)
+            self.switched = flat.scratch.switched()
             self.turn += 1
         if strategy.personalises and not plan.loop.votes:
             engine.begin()

@@ -216,6 +216,11 @@ def test_scratch_is_each_client_s_own(job: dict[str, Any], change: Change) -> No
     assert same(whole(on(4, job, model=make(training(change)))[1]), whole(one))
 
 
+def test_a_flag_that_is_no_buffer_is_told(job: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    fedmpi.train(job | {"model": "mine", "rounds": 1}, model=make(training(built)))
+    assert capsys.readouterr().err.count("'built' becomes True") == 1
+
+
 def test_a_table_cached_while_scoring_serves_training(job: dict[str, Any]) -> None:
     def table(self: Any, x: Tensor) -> None:
         if getattr(self, "table", None) is None or len(self.table) < len(x):
