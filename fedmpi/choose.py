@@ -278,11 +278,6 @@ def because(error: BaseException) -> str:
     return text if text and isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {text}"
 
 
-def theirs(error: BaseException) -> bool:
-    """Whether an error comes from code of the user's: neither ours, nor Python's, nor that of what is installed."""
-    return place(error) is not None
-
-
 def _tuple(kind: Any, value: Any) -> Any:
     """TOML has lists where components take tuples."""
     if not isinstance(value, list):

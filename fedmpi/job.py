@@ -26,14 +26,13 @@ from fedmpi.choose import (
     nearest,
     options,
     shown,
-    theirs,
 )
 from fedmpi.flow import Where
 
 __all__ = [
     "LARGE", "Aggregation", "Checkpoints", "Cohort", "Component", "Count", "Data", "Evaluation", "Job", "JobError",
     "Local", "NonNegative", "Positive", "Server", "Stop", "because", "choose", "explain", "find", "nearest", "options",
-    "read", "regular", "shown", "theirs", "validate",
+    "read", "regular", "shown", "validate",
 ]  # fmt: skip
 
 

@@ -20,6 +20,11 @@ def told(error: BaseException) -> str:
     return f"{said} ({where})" if where else said
 
 
+def outgrew(error: BaseException) -> bool:
+    """Whether a number of the job, and none of the user's own code, became too large for its type."""
+    return place(error) is None and (isinstance(error, ArithmeticError) or "overflow" in str(error))
+
+
 def place(error: BaseException) -> str | None:
     """The file and line of the user's own code where an error was raised, or passed last; None where there is none."""
     if isinstance(error, SyntaxError) and error.filename:  # it was read, not run

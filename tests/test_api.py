@@ -27,7 +27,18 @@ def test_every_one_says_what_it_is_and_is_typed() -> None:
 
 def test_how_a_run_is_called() -> None:
     given = inspect.signature(fedmpi.train).parameters
-    assert list(given) == ["job", "comm", "model", "task", "shards", "out", "on_round", "resume", "overwrite"]
+    assert list(given) == [
+        "job",
+        "comm",
+        "model",
+        "task",
+        "shards",
+        "out",
+        "on_round",
+        "resume",
+        "overwrite",
+        "reschedule",
+    ]
     assert all(given[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(given)[2:])
     given = inspect.signature(fedmpi.write_shards).parameters
     assert list(given)[:2] == ["folder", "clients"]

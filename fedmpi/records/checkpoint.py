@@ -26,11 +26,14 @@ NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a safetensors file atomically: aside, synced, renamed; `metadata` rides in it as JSON, and a checksum."""
+    """Write a safetensors file atomically: aside, synced, renamed; `metadata` rides in it as JSON, behind a checksum.
+
+    Both lie under one name: safetensors writes several in any order, and the same run should give the same file.
+    """
     aside = path.with_name(f".{path.name}.part")
     told = json.dumps(metadata)
     try:
-        save_file(dict(tensors), aside, metadata={"fedmpi": told, "crc32": checksum(tensors, told)})
+        save_file(dict(tensors), aside, metadata={"fedmpi": f"{checksum(tensors, told)} {told}"})
         aside.chmod(
             0o666 & ~UMASK
         )  # safetensors makes it for its owner alone; colleagues read what the umask lets them
@@ -43,7 +46,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file that `write_tensors` wrote (or any safetensors file: no metadata then).
+    """The tensors and the metadata of a file that `write_tensors` wrote, or of one that has no metadata.
 
     Refused where the checksum differs; told where there is none.
     """
@@ -61,17 +64,18 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping: it has no iterator)
             head = file.metadata() or {}
         told = head.get("fedmpi", "{}")
+        seal = "" if told.startswith("{") else told[:9]
+        told = told.removeprefix(seal)
         metadata = json.loads(told)
     except FileNotFoundError:
         raise Refused(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise Refused(f"{path}: is not a whole safetensors file: {error}") from None
-    ours = {"fedmpi", "crc32"} & head.keys()
-    if "crc32" in head and head["crc32"] != checksum(tensors, told):
+    if seal and seal != f"{checksum(tensors, told)} ":
         raise Refused(f"{path}: was changed or damaged since it was written (its checksum differs)")
-    if (ours and head.keys() - {"fedmpi", "crc32"}) or not isinstance(metadata, dict):
+    if head.keys() - {"fedmpi"} or not isinstance(metadata, dict):
         raise Refused(f"{path}: was changed or damaged since it was written (its head says what no run writes)")
-    return tensors, metadata, "crc32" in head
+    return tensors, metadata, bool(seal)
 
 
 def checksum(tensors: Mapping[str, Tensor], told: str) -> str:

@@ -20,7 +20,8 @@ from fedmpi.data import ShardSet
 from fedmpi.evaluation import higher_is_better
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Refused, State, Task, Where, note
-from fedmpi.job import Job, JobError, because, read, theirs
+from fedmpi.job import Job, JobError, because, read
+from fedmpi.own import outgrew
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
@@ -131,7 +132,7 @@ def train(
         # One rank alone is in trouble (a shard damaged, a disk full): it cannot come to the next collective.
         comm.fail(refused)
     except (ArithmeticError, RuntimeError) as outgrown:
-        if theirs(outgrown) or not (isinstance(outgrown, ArithmeticError) or "overflow" in str(outgrown)):
+        if not outgrew(outgrown):
             raise
         told = f"round {parts.state.round}: a number outgrew its type: {because(outgrown)}"
         comm.fail(Refused(f"{told}; take smaller options"))

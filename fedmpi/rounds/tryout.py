@@ -54,6 +54,8 @@ def try_out(plan: Plan) -> None:
         if error is None:
             plan.notes += [SWITCHED.format(name) for name in trial.switched]
             return
+        if own.outgrew(error):
+            raise JobError(f"round 1: a number outgrew its type: {own.told(error)}; take smaller options") from error
         told = error if isinstance(error, Refused) else _told(plan, trial, error)
         small = trial.least < trial.full and not isinstance(error, Refused)
         if small and Trial(plan, labels, even=True).failure() is None:

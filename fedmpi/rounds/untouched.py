@@ -76,4 +76,5 @@ def _put_back(container: Any, content: Any) -> None:
 def _lay(tensor: Tensor, memory: Tensor, values: Tensor) -> None:
     """The same numbers in the same memory: a tensor may have been bound to another."""
     tensor.data = memory
-    memory.copy_(values)
+    if not torch.equal(memory, values):  # one that was expanded cannot be written to
+        memory.copy_(values)

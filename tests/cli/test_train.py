@@ -42,6 +42,7 @@ def test_one_process(inside: Command, job: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "runs/a").iterdir()) == [
         "DONE",
         "checkpoints",
+        "first.safetensors",
         "job.toml",
         "journal.jsonl",
         "model.safetensors",
