@@ -116,7 +116,14 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
     """A validation error in a person's words, a line per field."""
     lines = []
     for detail in error.errors():
-        path = [part for part in detail["loc"] if not (isinstance(part, str) and MARK.search(part))]
+        named = (
+            len(detail["loc"]) - 1 if detail["type"] == "extra_forbidden" else -1
+        )  # a field that is none, however named
+        path = [
+            part
+            for place, part in enumerate(detail["loc"])
+            if place == named or not (isinstance(part, str) and MARK.search(part))
+        ]
         field = ".".join([*([where] if where else []), *(" ".join(str(part).split("\n")) for part in path)]) or "job"
         given = detail["input"]
         if detail["type"] == "extra_forbidden":
