@@ -96,7 +96,8 @@ EXTREMES = [
     ("model", {"name": "mlp", "init": "a\0b"}),
     ("model", {"name": "x" * 10**6}), ("model", {"name": "a." * 5000 + "a:b"}),
     ("data", {"shards": "a\0b"}), ("data", {"shards": "\ud800"}), ("data", {"shards": "x" * 10**5}),
-    ("name", "\0"), ("evaluation", {"metrics": ["\0"]}), ("run", {"data": DEEP}), ("strategy.head", DEEP), ("[]", 1), ("a(b", 1),
+    ("name", "\0"), ("evaluation", {"metrics": ["\0"]}), ("run", {"data": DEEP}), ("strategy.head", DEEP),
+    ("[]", 1), ("a(b", 1),
     ("cohort.sampler", {"name": "trace", "file": "/dev/zero"}), ("cohort.sampler", {"name": "trace", "file": "a\0b"}),
     ("cohort.sampler", {"name": "trace", "file": "x" * 1000}), ("cohort.sampler", {"name": "trace", "file": "."}),
 ]  # fmt: skip
