@@ -319,8 +319,15 @@ def replace(self: Any, x: Tensor) -> None:
 
 
 def grow(self: Any, x: Tensor) -> None:
-    self.mean = torch.zeros(len(self.mean) + 1)
-    self.mean = self.mean[:6] if len(self.mean) < 0 else self.mean
+    self.idle = torch.cat([self.idle, self.idle[:1]])
+
+
+def empty(self: Any, x: Tensor) -> None:
+    self.idle = None
+
+
+def whole_numbers(self: Any, x: Tensor) -> None:
+    self.idle = self.idle.long()
 
 
 def move_frozen(self: Any, x: Tensor) -> None:
@@ -340,16 +347,13 @@ def late_buffer(self: Any, x: Tensor) -> None:
     self.register_buffer("table", x[0].clone())
 
 
-def emptied(self: Any, x: Tensor) -> None:
-    self.scale_kept, self.scale = self.scale, None
-
-
 REFUSED = {
     "steps": (back, label),
     "weight": (replace,),
     "frozen": (move_frozen, move_frozen_unseen),
     "late": (late,),
     "table": (late_buffer,),
+    "idle": (grow, empty, whole_numbers),
     "ready": (unset,),
 }
 
