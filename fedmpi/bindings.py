@@ -224,6 +224,8 @@ class Whole:
 
         JobError, naming it, for a change that is no count and sets no flag: there is no way to add it up.
         """
+        if not self.size:
+            return self.received
         changed = self.values() - self.received
         for owners, span in zip(self.kept, self.spans, strict=True):
             moved, name = changed[span], owners[0].name

@@ -156,11 +156,10 @@ class Client:
         """
         origin = self.received if since is None else since
         torch.sub(self.values, origin, out=plane)
-        behind = slice(self.trained.stop, None)
-        buffers = plane[behind]
-        if len(buffers):
+        if self.trained.stop < len(plane):
+            behind = slice(self.trained.stop, None)
             now, before = self.values[behind], origin[behind]
-            buffers.masked_fill_((now == before) | (now.isnan() & before.isnan()), 0.0)
+            plane[behind].masked_fill_((now == before) | (now.isnan() & before.isnan()), 0.0)
 
 
 def entropy(*numbers: int) -> list[int]:

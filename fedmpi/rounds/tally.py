@@ -39,9 +39,10 @@ class Tally:
 
     def counted_by(self, changes: Tensor) -> None:
         """Enter how far one client moved the model's counts and flags `(whole,)`."""
-        moved = changes.numpy()
-        self.changes[0] += moved
-        self.changes[1] += moved != 0
+        if len(changes):
+            moved = changes.numpy()
+            self.changes[0] += moved
+            self.changes[1] += moved != 0
 
     def score(self, place: int, row: NDArray[np.float64]) -> None:
         self.rows[place, len(CLIENT) :] = row

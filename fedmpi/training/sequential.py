@@ -121,7 +121,8 @@ class Sequential:
         """What the broadcast brought, on this rank's device, for all its clients of the round."""
         if self.landed.data_ptr() != self.state.buffer.data_ptr():
             self.landed[self.private :].copy_(self.state.planes.view(-1), non_blocking=True)
-        self.flat.whole.received.copy_(torch.from_numpy(self.state.counts))
+        if self.flat.whole.size:
+            self.flat.whole.received.copy_(torch.from_numpy(self.state.counts))
 
     def begin(self) -> None:
         """The received model in place, as every client starts from it."""
