@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -89,7 +90,9 @@ def train(
             try:
                 plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn)
                 if turn:
-                    for text in (*([plan.shards.note] if plan.shards.note else []), *plan.notes):
+                    if plan.shards.note:
+                        _told_once(plan.shards.note)
+                    for text in plan.notes:
                         note(text)
                 if turn and folder is not None:
                     found = find(folder, plan, resume, overwrite, reschedule)
@@ -139,6 +142,12 @@ def train(
     scribe = parts.scribe
     comm.settle(_unfinished(parts, folder) if scribe is not None else None)
     return Run(parts.model, scribe.lines if scribe else [], scribe.ended if scribe else None, plan.job)
+
+
+@functools.cache
+def _told_once(text: str) -> None:
+    """A note about what a script may train on many times."""
+    note(text)
 
 
 def build(
