@@ -225,7 +225,7 @@ def _torch_s(kind: Kind, component: job.Component, field: str) -> Maker:
 
     given = inspect.signature(kind).parameters
     filled = ("params", "lr", "foreach", "fused", "capturable", "differentiable", "maximize")
-    made.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    made.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # a function may carry it
         [
             one.replace(kind=one.KEYWORD_ONLY)
             for one in given.values()

@@ -141,7 +141,7 @@ class Trial:
                 self.taken += 1
 
         setattr(flat, "gradient", looked_at)  # noqa: B010  (a method of this one object alone)
-        setattr(engine, "batches", batches)  # noqa: B010
+        setattr(engine, "batches", batches)  # noqa: B010  (likewise)
         try:
             self._play(parts)
         finally:  # no cycle may keep the buffers

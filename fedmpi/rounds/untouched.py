@@ -31,7 +31,7 @@ def untouched(*parts: Any) -> Iterator[None]:
         partial(torch.set_rng_state, torch.get_rng_state()),
         partial(torch.set_num_threads, torch.get_num_threads()),
     ]
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch gives it no types
         undo.append(partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     holders: dict[int, Any] = {}
     for part in parts:
