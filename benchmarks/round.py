@@ -16,9 +16,9 @@ from functools import partial
 from floor import Floor, ours, timed
 from machine import memory, mnist, on_ranks
 
+from fedmpi.cohort.samplers import Uniform
 from fedmpi.data import ShardSet
 from fedmpi.models import MODELS
-from fedmpi.rounds.samplers import Uniform
 
 
 def main() -> None:

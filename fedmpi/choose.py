@@ -78,7 +78,7 @@ ROOMS = {
     "loops": Room("loop", "fedmpi.rounds.loops:LOOPS"),
     "samplers": Room(
         "cohort.sampler",
-        "fedmpi.rounds.samplers:SAMPLERS",
+        "fedmpi.cohort.samplers:SAMPLERS",
         ("seed", "clients", "sizes", "ids", "size", "rate", "work"),
     ),
     "stages": Room("aggregation.stages", "fedmpi.aggregation:STAGES", ("cap", "clients", "clipped")),

@@ -55,6 +55,12 @@ def waiting(text: str) -> None:
         watched(text)
 
 
+def note(text: str) -> None:
+    """Tell the person who started a run what they should know of it, in one line; called at home alone, to be once."""
+    waiting("")  # the line that says so is replaced, not written on
+    print(f"fedmpi: {text}", file=sys.stderr, flush=True)
+
+
 def waits(text: str) -> None:
     """Tell our own launcher what this rank waits for, "" when that is over."""
     _send({"waiting": text})

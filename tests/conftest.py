@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+import fedmpi
+from tests.blobs import blobs
 
 RANK = next((int(os.environ[name]) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in os.environ), 0)
 SIZE = next((int(os.environ[name]) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), 1)
@@ -37,3 +41,24 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "blobs"
+    fedmpi.write_shards(folder, blobs(), holdout=0.25, files=2, classes=("a", "b", "c"))
+    return folder
+
+
+@pytest.fixture
+def job(shards: Path) -> dict[str, Any]:
+    return {
+        "name": "blobs",
+        "seed": 3,
+        "threads": 1,
+        "rounds": 5,
+        "data": {"shards": str(shards)},
+        "cohort": {"size": 7},
+        "model": {"name": "mlp", "hidden": [8]},
+        "local": {"lr": 0.1, "batch": 4, "epochs": 2},
+    }

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from fedmpi import job
 from fedmpi.aggregation import STAGES
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.data import PARTITIONS
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Refused
@@ -22,7 +23,6 @@ from fedmpi.job import Component, JobError, choose, find, nearest, options
 from fedmpi.models import MODELS
 from fedmpi.optim import OPTIMIZERS
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.rounds.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from fedmpi.training import SCHEDULES
 from tests.test_job import INTERNALS, lawful

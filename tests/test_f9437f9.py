@@ -13,8 +13,8 @@ import torch
 
 import fedmpi
 from fedmpi.data import ShardSet
-from fedmpi.records.report import report
-from fedmpi.rounds.load import load, score
+from fedmpi.report.page import report
+from fedmpi.use.trained import load, score
 from tests.fixtures.make import FINISHED, JOB, RUNS, examples
 
 OLD = Path(__file__).parent / "fixtures" / "f9437f9"

@@ -13,16 +13,19 @@ import pytest
 import fedmpi
 
 PACKAGE = Path(fedmpi.__file__).parent
-BOTTOM = {"bindings", "choose", "cores", "flat", "flow", "hear", "job", "optim", "own", "tell", "version"}
-SIBLINGS = {"aggregation", "data", "evaluation", "models", "records", "strategies", "training"}
+BOTTOM = {"cells", "choose", "cores", "flat", "flow", "hear", "job", "optim", "own", "tell", "version"}
+SIBLINGS = {"aggregation", "cohort", "data", "evaluation", "models", "records", "strategies", "training"}
 BELOW = {  # what a room may import, beside itself; a new room needs a place here
     **dict.fromkeys(BOTTOM, BOTTOM),
     "comm": BOTTOM,
     **dict.fromkeys(SIBLINGS, BOTTOM | {"comm"}),
+    "plan": BOTTOM | SIBLINGS | {"comm"},
     "launch": BOTTOM,
-    "rounds": BOTTOM | SIBLINGS | {"comm"},
-    "cli": BOTTOM | SIBLINGS | {"comm", "launch", "rounds"},
-    "__main__": BOTTOM | SIBLINGS | {"comm", "launch", "rounds", "cli"},
+    "rounds": BOTTOM | SIBLINGS | {"comm", "plan"},
+    "use": BOTTOM | SIBLINGS | {"comm", "plan", "rounds"},
+    "report": BOTTOM | {"records"},
+    "cli": BOTTOM | SIBLINGS | {"comm", "launch", "plan", "rounds", "use", "report"},
+    "__main__": BOTTOM | SIBLINGS | {"comm", "launch", "cli"},
     "__init__": {"version"},  # the rest when it is asked for
 }
 OPTIONAL = {"jinja2", "matplotlib", "sklearn"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.rounds.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from tests.readme import README, made
 

@@ -10,13 +10,14 @@ from fedmpi.aggregation import ReducePath
 from fedmpi.comm import Solo
 from fedmpi.flat import FlatModel
 from fedmpi.job import Job
-from fedmpi.rounds import Plan, assemble, resolved_table
+from fedmpi.plan import Plan, assemble, resolved_table
+from fedmpi.rounds.loops import LOOPS
 from fedmpi.training.sequential import kept_by_clients
 
 
 def show(job: Job, ranks: int) -> None:
     """Print what the job comes to on so many ranks."""
-    plan = assemble(job)
+    plan = assemble(job, loops=LOOPS)
     console = Console(highlight=False)
     console.print(tomli_w.dumps(resolved_table(plan)).strip(), markup=False)
     console.print()

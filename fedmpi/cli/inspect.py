@@ -174,10 +174,11 @@ def _job(path: Path) -> Any:
     from fedmpi.flow import Refused
     from fedmpi.job import read
     from fedmpi.launch.doctor import Finding
-    from fedmpi.rounds import assemble
+    from fedmpi.plan import assemble
+    from fedmpi.rounds.loops import LOOPS
 
     try:
-        plan = assemble(read(path))
+        plan = assemble(read(path), loops=LOOPS)
     except Refused as refused:
         return Finding("fail", f"job {path}", str(refused), "change the job, or make its data with fedmpi shard")
     return Finding("ok", f"job {path}", f"{plan.shards.clients} clients, {plan.cohort} a round", "")

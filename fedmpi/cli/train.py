@@ -122,13 +122,14 @@ def _ranks(cohort: int | None) -> int:
 def _start(asked: Asked, ranks: int | None) -> int:
     """Check everything here, then let mpirun start the ranks."""
     from fedmpi.comm import Place
+    from fedmpi.plan import assemble
     from fedmpi.records.folder import RunFolder
-    from fedmpi.rounds import assemble
+    from fedmpi.rounds.loops import LOOPS
     from fedmpi.rounds.resume import find
 
     launch.waiting(f"checking {asked.path}")
     job = _read(asked.path, asked.overrides)
-    plan = assemble(job)
+    plan = assemble(job, loops=LOOPS)
     if "SLURM_JOB_ID" not in os.environ:  # ranks will run here, so what they need must be here
         Place().device(job.device)
     folder = RunFolder(asked.folder(job))

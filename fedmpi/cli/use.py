@@ -17,7 +17,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Score a trained model on held-out examples: centrally, client by client, and by clients' own models."""
-    from fedmpi.rounds.load import load, score
+    from fedmpi.use.trained import load, score
 
     scores = score(load(run, checkpoint, on), metrics.split(",") if metrics else None)
     if as_json:
@@ -46,7 +46,7 @@ def predict(
     client: Annotated[str | None, typer.Option(metavar="ID", help="Use this client's own model.")] = None,
 ) -> int:
     """Use a trained model: a prediction for each example, with probabilities where there are classes."""
-    from fedmpi.rounds.load import load, predictions
+    from fedmpi.use.trained import load, predictions
 
     count = predictions(load(run, checkpoint, client=client), source, out)
     typer.echo(f"{count} prediction{'s' * (count != 1)} in {out}")
@@ -60,7 +60,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The HTML file.  [report.html in the first folder]")] = None,
 ) -> int:
     """Draw a report: curves, spread over clients, time and bytes, in one HTML file with its pictures beside it."""
-    from fedmpi.records.report import report as draw
+    from fedmpi.report.page import report as draw
 
     typer.echo(f"report in {draw(runs, out)}")
     return 0

@@ -5,9 +5,9 @@ from fedmpi.data.columns import Columns
 from fedmpi.data.errors import ShardError
 from fedmpi.data.importers import IMPORTERS
 from fedmpi.data.make import IMPORTER_GIVEN, PARTITION_GIVEN, deal_options, make
-from fedmpi.data.manifest import SCHEMA
 from fedmpi.data.partitions import PARTITIONS
-from fedmpi.data.shards import ShardSet
+from fedmpi.data.store.manifest import SCHEMA
+from fedmpi.data.store.shards import ShardSet
 
 __all__ = [
     "IMPORTERS",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.data import writer
 from fedmpi.data.columns import TASKS, Array, finite, shown
 from fedmpi.data.dealt import Dealt, Rows, offsets, split
-from fedmpi.data.shards import ShardSet
+from fedmpi.data.store import writer
+from fedmpi.data.store.shards import ShardSet
 from fedmpi.flow import Where
 from fedmpi.job import JobError, nearest
 

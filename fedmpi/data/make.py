@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.data import dealt, writer
+from fedmpi.data import dealt
 from fedmpi.data.columns import Array, Columns, finite
 from fedmpi.data.errors import ShardError
 from fedmpi.data.importers import IMPORTERS
 from fedmpi.data.partitions import PARTITIONS
-from fedmpi.data.shards import ShardSet
+from fedmpi.data.store import writer
+from fedmpi.data.store.shards import ShardSet
 from fedmpi.flow import Where
 from fedmpi.job import Component, JobError, choose, find, nearest, options
 

@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedmpi.flow import Refused, note
+from fedmpi.flow import Refused
 from fedmpi.records.seal import ordinary, unsealed
+from fedmpi.tell import note
 
 VERSION = 2
 UMASK = os.umask(0)

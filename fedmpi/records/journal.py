@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedmpi.flow import Refused, note
+from fedmpi.flow import Refused
 from fedmpi.records.seal import LARGEST, ordinary, unsealed
+from fedmpi.tell import note
 
 TORN = "its last line was cut short, and is left out"
 MARK = b'"crc":"'

@@ -9,7 +9,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from fedmpi.flow import Refused, note
+from fedmpi.flow import Refused
+from fedmpi.tell import note
 
 LARGEST = 2**26  # bytes of a file of text, or of one line of a journal
 

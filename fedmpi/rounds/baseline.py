@@ -12,15 +12,16 @@ import numpy as np
 import torch
 
 from fedmpi import hear
+from fedmpi.cohort.deal import deal
 from fedmpi.comm import Solo, wrap
 from fedmpi.flow import Comm, Refused
 from fedmpi.job import Aggregation, Cohort, Component, Job, Server, Stop
+from fedmpi.plan.assemble import assemble, resolved_table
+from fedmpi.plan.plan import Plan
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
-from fedmpi.rounds.assemble import assemble, resolved_table
-from fedmpi.rounds.cohort import deal
 from fedmpi.rounds.first import alike
-from fedmpi.rounds.plan import Plan
+from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.run import build, keep_model, lower
 from fedmpi.rounds.scribe import Line
 from fedmpi.tell import Interrupted
@@ -45,7 +46,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
     plan: Plan | None = None
     error: Refused | None = None
     try:
-        plan = assemble(_plain(job), try_out=comm.is_home)
+        plan = assemble(_plain(job), try_out=comm.is_home, loops=LOOPS)
         if comm.is_home:
             folder.clear()
             folder.write_job({**resolved_table(plan), "run": {"lower": lower(plan)}})
@@ -58,7 +59,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
         if kind == "local":
             _local(plan, comm, folder, on_round)
         elif comm.is_home:
-            _pooled(plan, assemble(job, try_out=False), folder, on_round)
+            _pooled(plan, assemble(job, try_out=False, loops=LOOPS), folder, on_round)
     except Refused as refused:
         if refused.tells is not None:  # settled already: every rank comes here
             raise

@@ -13,16 +13,16 @@ from torch import nn
 
 from fedmpi import hear
 from fedmpi.aggregation import ReducePath
+from fedmpi.cohort.deal import deal
+from fedmpi.cohort.samplers import Drawn
 from fedmpi.evaluation import Scorer, ready
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Clients, Comm, Layout, Refused, State, note
+from fedmpi.flow import Clients, Comm, Layout, Refused, State
+from fedmpi.plan.plan import Plan
 from fedmpi.records.memory import Memory
-from fedmpi.rounds.cohort import deal
-from fedmpi.rounds.plan import Plan
-from fedmpi.rounds.samplers import Drawn
 from fedmpi.rounds.scribe import Scribe
 from fedmpi.rounds.tally import Tally
-from fedmpi.tell import Interrupted
+from fedmpi.tell import Interrupted, note
 from fedmpi.training import Sequential
 from fedmpi.training.batches import work
 

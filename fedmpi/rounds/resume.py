@@ -11,18 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedmpi.flow import Refused, note
+from fedmpi.flow import Refused
 from fedmpi.job import Job, JobError
+from fedmpi.plan.assemble import table_of
+from fedmpi.plan.plan import Plan
 from fedmpi.records.checkpoint import Checkpoints, Kept
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import TORN, read_sealed
 from fedmpi.records.memory import Memory
 from fedmpi.records.seal import NONE, ordinary
 from fedmpi.rounds import first
-from fedmpi.rounds.assemble import table_of
 from fedmpi.rounds.parts import Parts
-from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.scribe import Line
+from fedmpi.tell import note
 
 # What may differ when a run goes on: none of it changes what the remaining rounds compute.
 MAY_CHANGE = ("name", "rounds", "stop", "checkpoint", "evaluation", "device", "threads", "data.shards", "run")

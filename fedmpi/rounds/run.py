@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,21 +19,22 @@ from fedmpi.comm import wrap
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import higher_is_better
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Comm, Refused, State, Task, Where, note
+from fedmpi.flow import Comm, Refused, Task, Where
 from fedmpi.job import Job, JobError, because, read
 from fedmpi.own import outgrew
+from fedmpi.plan.assemble import assemble, table_of
+from fedmpi.plan.making import made_model
+from fedmpi.plan.plan import Plan
+from fedmpi.plan.replica import Replica
 from fedmpi.records.checkpoint import write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import Memory
 from fedmpi.rounds import first
-from fedmpi.rounds.assemble import assemble, table_of
-from fedmpi.rounds.made import made_model
+from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.parts import Parts
-from fedmpi.rounds.plan import Plan
 from fedmpi.rounds.resume import Found, begin, find
 from fedmpi.rounds.scribe import Line, Scribe
-from fedmpi.tell import Interrupted
-from fedmpi.training import Sequential
+from fedmpi.tell import Interrupted, note
 from fedmpi.version import VERSION
 
 
@@ -88,7 +88,7 @@ def train(
         error: Refused | None = None
         if comm.is_home is turn:
             try:
-                plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn)
+                plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn, loops=LOOPS)
                 if turn:
                     if plan.shards.note:
                         _told_once(plan.shards.note)
@@ -165,22 +165,16 @@ def build(
     torch.set_num_threads(job.threads or place.threads)
     device = place.device(job.device)
     staged = device.type != "cpu" if staged is None else staged
-    flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)
-    layout = plan.layout(flat)
-    pin = device.type == "cuda"
-    state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin, flat.whole.size)
+    replica = Replica.of(plan, device, staged)
+    flat, layout, state, engine = replica.flat, replica.layout, replica.state, replica.engine
     everyone = job.server.trains or comm.size == 1
     seats = comm.size if everyone else comm.size - 1
     seat = comm.me if everyone else (comm.me - 1 if comm.me else None)
-    engine = Sequential(
-        flat, plan.task, plan.strategy, layout, plan.shards, job.local, plan.optimizer, plan.schedule,
-        job.seed, job.rounds, state, staged,
-    )  # fmt: skip
     scorer = plan.scorer(device)
     scores = scorer.names if job.evaluation.clients and plan.shards.heldout_examples else ()
     scribe = None
     if comm.is_home:
-        plan.strategy.begin(state, layout, _everyone(plan))
+        plan.strategy.begin(state, layout, plan.everyone())
         scribe = Scribe(
             folder,
             state,
@@ -197,13 +191,6 @@ def build(
         memory = Memory(folder.clients if folder else None, engine.remembers, flat.dtype, job.checkpoint.every)
         engine.memory = memory
     return Parts(plan, comm, flat, layout, state, engine, memory, path, scorer, seat, seats, scribe, tuple(scores))
-
-
-def _everyone(plan: Plan) -> dict[str, float]:
-    """What all clients together weigh, in each weighting."""
-    cap, sizes = plan.job.aggregation.cap, plan.shards.sizes(np.arange(plan.shards.clients))
-    assert cap is not None
-    return {"uniform": float(len(sizes)), "examples": float(np.minimum(sizes / cap, 1.0).sum())}
 
 
 def _begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None) -> None:

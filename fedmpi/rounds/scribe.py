@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from fedmpi.flow import REASONS, State
+from fedmpi.plan.stop import Stopper
 from fedmpi.records.checkpoint import Checkpoints, pack, unpack
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
 from fedmpi.records.memory import SLOTS_FILE, Memory
-from fedmpi.rounds.stop import Stopper
 from fedmpi.rounds.tally import Tally
 from fedmpi.strategies import Strategy
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedmpi.aggregation import STAGES, ReducePath, Stage, paths, pipeline
+from fedmpi.aggregation import STAGES, ReducePath, Stage, pipeline
+from fedmpi.aggregation.paths import reduce
 from fedmpi.aggregation.stages import FixedPoint, Weigh
 from fedmpi.comm import Solo
 from fedmpi.flow import Layout, Passage, Unfit
@@ -255,7 +256,7 @@ def test_fixed_point_stops_what_would_not_be_its_number_and_leaves_no_trace(
     dtype: torch.dtype, block: int, place: int, bad: float, reason: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In whatever piece it lies: two planes of 15 values, the two totals, which weighing writes, and a sum."""
-    monkeypatch.setattr(paths, "BLOCK", block)
+    monkeypatch.setattr(reduce, "BLOCK", block)
     layout = Layout(15, slice(0, 12), dtype, 2, ("examples", "none", "none"), ("a",))
     stages = chain("fixed-point")
     path = fresh(stages, layout)

@@ -16,7 +16,7 @@ import torch
 
 import fedmpi
 from fedmpi.records import journal
-from fedmpi.rounds.load import load, score
+from fedmpi.use.trained import load, score
 from tests.fuzz.judge import Case, Maker, Wrong
 from tests.fuzz.shards import flip
 

@@ -15,12 +15,12 @@ from pydantic import BaseModel
 
 import fedmpi
 from fedmpi.choose import options
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.job import Job, read
 from fedmpi.models import MODELS
 from fedmpi.optim import OPTIMIZERS
-from fedmpi.rounds import assemble
+from fedmpi.plan import assemble
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.rounds.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from fedmpi.training import SCHEDULES
 from tests.fuzz.judge import Case, Wrong
@@ -94,7 +94,7 @@ WRONG_KINDS = [
     "json:loads", "os:getcwd", "os.path:join", "collections:Counter", "torch.nn:Linear", "torch.nn:Module",
     "torch.nn:Identity", "torch:zeros", "torch:nn", "torch.optim:SGD", "torch.optim:Adam", "torch.optim:LBFGS",
     "torch.optim:Optimizer", "torch.optim.lr_scheduler:StepLR", "numpy:zeros", "numpy.random:default_rng",
-    "fedmpi:train", "fedmpi:Refused", "fedmpi.rounds.samplers:Sampler", "fedmpi.strategies:Strategy",
+    "fedmpi:train", "fedmpi:Refused", "fedmpi.cohort.samplers:Sampler", "fedmpi.strategies:Strategy",
     "fedmpi.models:mlp",
     "fedmpi.evaluation:Scorer", "fedmpi.flow:Passage", "pathlib:Path", "no.such:thing", "fedmpi:nothing",
     "re:compile",
@@ -158,7 +158,7 @@ def make(rng: random.Random, folder: Path, shards: Path) -> Case:
 def _tried(source: Any, overrides: list[str], train: bool, folder: Path) -> None:
     """Read, assembled and perhaps trained: numbers that come of it are finite."""
     job = read(source, overrides)
-    plan = assemble(job)
+    plan = assemble(job, loops=LOOPS)
     count = sum(parameter.numel() for parameter in plan.model.parameters())
     steps = (job.local.steps or job.local.epochs or 1) * job.rounds
     if not train or count > LARGE or steps > 50 or plan.cohort > 50:

@@ -15,7 +15,7 @@ import numpy as np
 
 import fedmpi
 from fedmpi.data import ShardSet
-from fedmpi.data.manifest import seal
+from fedmpi.data.store.manifest import seal
 from tests.fuzz.judge import Case, Wrong
 
 FILES = 2

@@ -13,9 +13,9 @@ import torch
 import fedmpi
 from fedmpi.flow import Refused
 from fedmpi.job import JobError
-from fedmpi.rounds.load import load, predictions, score
+from fedmpi.use.trained import load, predictions, score
+from tests.blobs import blobs
 from tests.fake import launch
-from tests.rounds.conftest import blobs
 from tests.strategies import oracle
 
 PROBLEM = oracle.Problem()

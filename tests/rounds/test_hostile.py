@@ -117,7 +117,7 @@ KINDS = ["model", "task", "strategy", "loop", "cohort.sampler", "local.optimizer
     "name",
     ["tests.rounds.test_hostile:own", "builtins:dict", "builtins:int", "math:cos", "os:getcwd", "sys:exit", "torch:nn",
      "torch.nn:Linear", "torch.nn:ReLU", "collections:OrderedDict", "fedmpi.strategies:Strategy", "torch:zeros",
-     "fedmpi.rounds.samplers:Sampler", "fedmpi.rounds.plan:Loop", "torch.optim:LBFGS", "torch.optim:Optimizer"],
+     "fedmpi.cohort.samplers:Sampler", "fedmpi.plan.plan:Loop", "torch.optim:LBFGS", "torch.optim:Optimizer"],
 )  # fmt: skip
 def test_a_callable_of_the_wrong_kind_is_refused_by_its_field(job: dict[str, Any], kind: str, name: str) -> None:
     if (kind, name) == ("strategy", "fedmpi.strategies:Strategy"):

@@ -17,7 +17,7 @@ from fedmpi.job import JobError
 from fedmpi.records import journal
 from fedmpi.records.checkpoint import read_tensors
 from fedmpi.records.folder import RunFolder
-from fedmpi.records.runs import read
+from fedmpi.report.runs import read
 from tests.rounds.test_run import FIXED, on, weights, without_times
 
 

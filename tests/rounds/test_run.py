@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 import fedmpi
 from fedmpi.job import JobError
 from fedmpi.strategies import STRATEGIES
+from tests.blobs import SIZES, blobs
 from tests.fake import Fake, launch
-from tests.rounds.conftest import SIZES, blobs
 from tests.strategies import cases
 
 FIXED = {"aggregation": {"stages": ["fixed-point"]}}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fedmpi
-from tests.rounds.conftest import blobs
+from tests.blobs import blobs
 
 pytestmark = pytest.mark.mpi
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fedmpi
-from fedmpi.rounds.samplers import SAMPLERS
+from fedmpi.cohort.samplers import SAMPLERS
 from tests.strategies import oracle
 from tests.strategies.oracle import SIZES, Vector
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmpi.rounds.samplers import SAMPLERS
+from fedmpi.cohort.samplers import SAMPLERS
 from tests.strategies import oracle
 from tests.strategies.oracle import BATCH, RATE, Vector
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.job import JobError
-from fedmpi.rounds.samplers import SAMPLERS
 from tests.strategies import oracle
 from tests.strategies.oracle import RATE, SIZES, Vector
 

@@ -15,10 +15,10 @@ import fedmpi
 from fedmpi.flow import Client, Learner
 from fedmpi.job import JobError
 from fedmpi.strategies import STRATEGIES, Strategy, sound
-from fedmpi.strategies.fedavg import FedAvg
-from fedmpi.strategies.fedper import FedPer
-from fedmpi.strategies.moon import MOON
-from fedmpi.strategies.scaffold import Scaffold
+from fedmpi.strategies.drift.moon import MOON
+from fedmpi.strategies.drift.scaffold import Scaffold
+from fedmpi.strategies.personal.fedper import FedPer
+from fedmpi.strategies.server.fedavg import FedAvg
 from tests import toy
 
 SHARDS = toy.blobs([11, 4, 23])

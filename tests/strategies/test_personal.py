@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import fedmpi
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.records.journal import read
 from fedmpi.rounds.baseline import baseline
-from fedmpi.rounds.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from tests.fake import launch
 from tests.strategies import oracle

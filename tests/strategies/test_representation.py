@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmpi.rounds.samplers import SAMPLERS
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.strategies import STRATEGIES
 from tests.strategies import oracle
 from tests.strategies.oracle import CLASSES, FEATURES, HIDDEN, RATE, SIZES, Vector

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmpi.rounds.samplers import SAMPLERS
+from fedmpi.cohort.samplers import SAMPLERS
 from fedmpi.training.schedules import SCHEDULES
 from tests.strategies import oracle
 from tests.strategies.oracle import RATE, Vector

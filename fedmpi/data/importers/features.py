@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.cells import Missing, is_marker, looks_like, number
 from fedmpi.data.columns import shown
 from fedmpi.data.errors import ShardError
-from fedmpi.data.importers.cells import Missing, is_marker, looks_like, number
 from fedmpi.data.importers.sheet import Sheet
 from fedmpi.data.importers.words import option
 

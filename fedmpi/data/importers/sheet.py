@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.cells import WHOLE, number
 from fedmpi.data.columns import shown
 from fedmpi.data.errors import ShardError
-from fedmpi.data.importers.cells import WHOLE, number
 from fedmpi.data.importers.words import option
 from fedmpi.job import JobError
 

@@ -12,9 +12,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from fedmpi.cells import Missing, number
 from fedmpi.data.columns import Columns, Kind, shown
 from fedmpi.data.errors import ShardError
-from fedmpi.data.importers.cells import Missing, number
 from fedmpi.data.importers.features import Feature, Found, category, lacks, look, numbers
 from fedmpi.data.importers.sheet import Sheet, read
 from fedmpi.data.importers.target import target as made_target

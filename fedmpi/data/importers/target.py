@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 
+from fedmpi.cells import WHOLE, is_marker
 from fedmpi.data.columns import Array, Kind, Pair, shown, targets
 from fedmpi.data.errors import ShardError
-from fedmpi.data.importers.cells import WHOLE, is_marker
 from fedmpi.data.importers.features import (
     Found,
     counted,

@@ -1,0 +1,1 @@
+"""Shard sets on disk: a manifest, and HDF5 files of many clients each."""

@@ -1,0 +1,5 @@
+"""A model as one flat vector, and what its tensors are bound to."""
+
+from fedmpi.flat.model import ALIGNMENT, FlatModel, keep_home
+
+__all__ = ["ALIGNMENT", "FlatModel", "keep_home"]

@@ -1,0 +1,96 @@
+"""Tensors that are views of the flat vector: where user code rebinds or replaces one, it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedmpi.flat.places import Place, described, places
+from fedmpi.job import JobError
+
+
+class Bound:
+    """Tensors of a module that are views of a vector; `views` says which, by name.
+
+    `take_over` follows a step of the module's own code: what was laid elsewhere is copied in and bound again.
+    `restore` drops it instead.  A buffer that is not persistent is scratch: it is restored, never taken over.
+    """
+
+    def __init__(self, model: nn.Module, views: Mapping[str, Tensor]) -> None:
+        entries: list[tuple[Place, Tensor, int, bool]] = []
+        bound: dict[str, Tensor] = {}
+        owners: dict[str, int] = {}
+        for kind, place in list(places(model)):
+            view = views.get(place.name)
+            if view is None:
+                continue
+            trained = kind == "parameter"
+            if trained:
+                place.tensor.data = view
+            else:
+                # `.data` has a version counter of its own: two buffers of one vector do not disturb each other.
+                place.tensor = bound.setdefault(place.name, view.data)
+                place.put_back()
+            owners[place.name] = owners.get(place.name, 0) + 1
+            entries.append((place, view, view.data_ptr(), trained))
+        self.shared = {name for name, count in owners.items() if count > 1}
+        self.entries = [entry for entry in entries if entry[1].numel()]
+        # What is looked at in every step, as bare as can be.
+        self.looks = [
+            (place.holder, place.key, place.tensor, at, place, view, trained)
+            for place, view, at, trained in self.entries
+            if trained or place.persistent
+        ]
+
+    def take_over(self) -> None:
+        """Copy what module code has laid elsewhere into the vector, and bind it again.
+
+        JobError, naming the tensor, where it cannot be: a parameter replaced by another, a shape or type that changed.
+        """
+        for holder, key, tensor, at, place, view, trained in self.looks:
+            now = holder.get(key)
+            if now is tensor and tensor.data_ptr() == at:
+                continue
+            laid = self._fitting(place, now, view, trained)
+            with torch.no_grad():
+                view.copy_(laid.detach())
+            self._bind(place, view, trained)
+
+    def restore(self) -> None:
+        """Bind every tensor again, with what the vector says; what module code laid elsewhere is dropped."""
+        for place, view, at, trained in self.entries:
+            if place.now is not place.tensor or place.tensor.data_ptr() != at:
+                self._bind(place, view, trained)
+
+    @staticmethod
+    def _bind(place: Place, view: Tensor, trained: bool) -> None:
+        place.tensor.data = view if trained else view.data
+        place.put_back()
+
+    def _fitting(self, place: Place, now: Any, view: Tensor, trained: bool) -> Tensor:
+        """What lies at a place now, if the vector can take it; JobError where not."""
+        if trained and now is not place.tensor:
+            raise JobError(
+                f"model: its parameter {place.name!r} was replaced by another while a client trained, and no "
+                f"optimiser would know that one; change it in place: with torch.no_grad(): self.{place.key}.copy_(...)"
+            )
+        kind = "parameter" if trained else "buffer"
+        if not isinstance(now, Tensor):
+            raise JobError(f"model: its {kind} {place.name!r} became {described(now)}; it should stay a tensor")
+        if now.shape != view.shape:
+            raise JobError(
+                f"model: its {kind} {place.name!r} had the shape {tuple(view.shape)} and has {tuple(now.shape)} after "
+                f"a client trained; what is averaged cannot change its shape"
+                + ("" if trained else " (register what is no part of the model with persistent=False)")
+            )
+        if now.dtype != view.dtype and (trained or not now.is_floating_point()):
+            raise JobError(f"model: its {kind} {place.name!r} was {view.dtype} and became {now.dtype}; keep its type")
+        if place.name in self.shared and now is not place.tensor:
+            raise JobError(
+                f"model: its {kind} {place.name!r} belongs to several modules, and one of them replaced it; change it "
+                f"in place: self.{place.key}.copy_(...)"
+            )
+        return now

@@ -1,0 +1,178 @@
+"""A model's tensors and gradients as views of two vectors: what is trained is one slice, what travels is one slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fedmpi.flat.bound import Bound
+from fedmpi.flat.constants import Constants
+from fedmpi.flat.places import places, refuse_shared_memory
+from fedmpi.flat.scratch import Scratch
+from fedmpi.flat.whole import Whole, rides
+from fedmpi.job import JobError
+
+ALIGNMENT = 64  # bytes: every tensor begins on a cache line
+
+
+class FlatModel:
+    """A model whose parameters and floating buffers are views of `values`, and whose gradients fill `grads`.
+
+    `values` is `[private buffers | private trained | shared trained | shared buffers]`, each tensor on a 64-byte
+    boundary with zeros between.  `trained` is the slice that training changes, `shared` the one that travels.
+    `private(name)` says which tensors stay home.  Frozen parameters and buffers of whole numbers stay out of the
+    vector: the first are `constants`, of the others small ones (`whole`: a BatchNorm's count) ride beside it.
+    `restore()` is how clients served one after another do not see each other.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        private: Callable[[str], bool] = lambda name: False,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = model.to(device=device, dtype=dtype)
+        self.dtype, self.device = dtype, torch.device(device)
+        trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+        buffers = [(name, tensor) for name, tensor in model.named_buffers() if tensor.is_floating_point()]
+        sections: list[list[tuple[str, Tensor]]] = [
+            [pair for pair in buffers if private(pair[0])],
+            [pair for pair in trained if private(pair[0])],
+            [pair for pair in trained if not private(pair[0])],
+            [pair for pair in buffers if not private(pair[0])],
+        ]
+        step = ALIGNMENT // dtype.itemsize
+        ends, at = [], 0
+        self.slices: dict[str, slice] = {}
+        for section in sections:
+            for name, tensor in section:
+                self.slices[name] = slice(at, at + tensor.numel())
+                at += -(-tensor.numel() // step) * step
+            ends.append(at)
+        self.values = torch.zeros(at, dtype=dtype, device=self.device)
+        self.trained = slice(ends[0], ends[2])
+        self.shared = slice(ends[1], at)
+        self.grads = torch.zeros(ends[2] - ends[0], dtype=dtype, device=self.device)
+        self.views = [self._view(name, tensor) for name, tensor in [*sections[1], *sections[2]]]
+        self.grad_views = [
+            self.grads[self.slices[name].start - ends[0] : self.slices[name].stop - ends[0]].view(tensor.shape)
+            for name, tensor in [*sections[1], *sections[2]]
+        ]
+        self.parameters = [tensor for _, tensor in [*sections[1], *sections[2]]]
+        views = dict(zip([name for name, _ in [*sections[1], *sections[2]]], self.views, strict=True))
+        views |= {name: self._view(name, tensor) for name, tensor in [*sections[0], *sections[3]]}
+        self._hold(views)
+
+    def _view(self, name: str, tensor: Tensor) -> Tensor:
+        view = self.values[self.slices[name]].view(tensor.shape)
+        with torch.no_grad():
+            view.copy_(tensor)
+        return view
+
+    def _hold(self, views: dict[str, Tensor]) -> None:
+        """Bind what the vector holds, and take note of all that the module has beside it."""
+        rest = [(kind, place) for kind, place in places(self.model) if place.name not in views]
+        whole = [place for kind, place in rest if kind == "buffer" and place.persistent and rides(place.tensor)]
+        loose = [place for kind, place in rest if kind == "buffer" and not place.persistent]
+        self.whole = Whole(whole)
+        self.scratch = Scratch(self.model, loose)
+        tensors = {place.name: place.tensor for _, place in places(self.model)}
+        refuse_shared_memory([*tensors.items(), *self.scratch.attributes()], views.__contains__)
+        self.bound = Bound(self.model, views)
+        self.constants = Constants([(kind, place) for kind, place in rest if place not in whole and place not in loose])
+        passing = [place.name for _, place in places(self.model) if not place.persistent]
+        self.passing = [self.slices[name] for name in dict.fromkeys(passing) if name in views]
+
+    @property
+    def size(self) -> int:
+        """Values that travel, padding included."""
+        return self.shared.stop - self.shared.start
+
+    @property
+    def count(self) -> int:
+        """Trained parameters, padding excluded."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    def gradient(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of the trained parameters, in their order; zeros for one that the loss does not reach."""
+        try:
+            return list(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
+        except RuntimeError:
+            for name, parameter in self.model.named_parameters():
+                if name in self.slices and not parameter.requires_grad:
+                    raise JobError(
+                        f"model: its parameter {name!r} was frozen while a client trained; freeze it in __init__, so "
+                        "that it does not travel"
+                    ) from None
+            raise
+
+    def write(self, gradients: Iterable[Tensor]) -> None:
+        """Lay gradients into `grads`."""
+        torch._foreach_copy_(self.grad_views, list(gradients))
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """The tensors that travel, by name, as views of a vector `(size,)` laid out like `values[shared]`."""
+        start = self.shared.start
+        shapes = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {
+            name: vector[here.start - start : here.stop - start].view(shapes[name].shape)
+            for name, here in self.slices.items()
+            if here.start >= start
+        }
+
+    def restore(self) -> None:
+        """Every tensor its view again, and all that lies beside the vector as it was received: for the next client."""
+        self.bound.restore()
+        self.whole.restore()
+        self.scratch.restore()
+
+    def note(self) -> None:
+        """What lies beside the vector now is what every client begins with."""
+        self.whole.received = self.whole.values()
+        self.constants.note()
+        self.scratch.note()
+
+    def take_over(self) -> None:
+        """After a step of the module's code: what it has laid elsewhere is in the vector, and bound again."""
+        self.bound.take_over()
+
+    def check(self) -> None:
+        """JobError, naming the tensor, for what a client's training changed and no round could carry."""
+        self.bound.take_over()
+        self.constants.check()
+        self.scratch.check()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """The model is used and then is as it was: its values in place, its buffers, what it counts."""
+        buffers, counts = self.values[self.trained.stop :].clone(), self.whole.values()
+        received, self.whole.received = self.whole.received, counts
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                self.values[self.trained.stop :].copy_(buffers)
+            self.restore()
+            self.whole.received = received
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the module holds, by name: parameters, then buffers, those that are not persistent too."""
+        return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+
+    def name(self, place: int) -> str | None:
+        """The tensor at a place of what travels `(size,)`; None between tensors."""
+        at = self.shared.start + place
+        return next((name for name, here in self.slices.items() if here.start <= at < here.stop), None)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The model under its own names, every tensor a contiguous copy on the host."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+
+
+def keep_home(names: Collection[str]) -> Callable[[str], bool]:
+    """A `private` that keeps tensors whose name begins with one of `names` (a module's path, or a tensor's)."""
+    return lambda name: any(name == prefix or name.startswith(prefix + ".") for prefix in names)

@@ -1,0 +1,38 @@
+"""What passes between rooms: a run's state, a client, its update, one crossing, and the protocols rooms meet by."""
+
+import os
+
+from fedmpi.flow.client import Batch, Client, Learner, Rule
+from fedmpi.flow.keys import entropy
+from fedmpi.flow.layout import Layout
+from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
+from fedmpi.flow.protocols import LOWER, Comm, Examples, Memory, Task
+from fedmpi.flow.state import HEADER, SAID, State
+from fedmpi.flow.strategy import Strategy
+from fedmpi.tell import Refused
+
+Where = str | os.PathLike[str]  # a path
+
+__all__ = [
+    "HEADER",
+    "LOWER",
+    "REASONS",
+    "SAID",
+    "Batch",
+    "Client",
+    "Clients",
+    "Comm",
+    "Examples",
+    "Layout",
+    "Learner",
+    "Memory",
+    "Passage",
+    "Refused",
+    "Rule",
+    "State",
+    "Strategy",
+    "Task",
+    "Unfit",
+    "Where",
+    "entropy",
+]

@@ -1,0 +1,98 @@
+"""One client while a rank serves it, and the engine that serves it, as a strategy sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedmpi.flow.protocols import Task
+
+Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
+Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step's gradient in place
+
+
+@dataclass
+class Client:
+    """One client while a rank serves it: what a strategy's rules may see and change.
+
+    Vectors lie on the model's device.  `trained` is the slice of them that training changes; buffers lie behind it.
+    """
+
+    index: int
+    examples: int
+    round: int
+    crossing: int
+    lr: float
+    trained: slice
+    values: Tensor  # (size,) what travels of the model being trained
+    down: Tensor  # (down, size) what the broadcast brought; the first is the model
+    said: NDArray[np.float64]  # scalars that it brought
+    planes: Tensor  # (up, size) what the strategy writes its result into
+    gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
+    objective: Callable[[], float]  # mean loss over all its examples, at `values`
+    memory: dict[str, Tensor]  # what it keeps from round to round, to be changed in place
+    times: int = 1  # how often it was drawn: what multiplies its weight
+    fresh: bool = True  # it has never taken part: its memory is as it begins
+    steps: int = 0
+    reach: float = 0.0  # how far its steps go along a constant gradient of 1, in units of lr: without momentum, `steps`
+    loss: float = float("nan")  # mean training loss, as far as it is known
+    notes: dict[str, Tensor] = field(default_factory=dict)  # a strategy's own, from `prepare` to `result`
+
+    @property
+    def received(self) -> Tensor:
+        """(size,) the model as the round began."""
+        return self.down[0]
+
+    def change(self, plane: Tensor, since: Tensor | None = None) -> None:
+        """Write values minus `since` `(size,)` (the received model where None) into a plane `(size,)`.
+
+        A buffer value that is as it was is no change, though it be infinite: a causal mask less itself is 0.
+        """
+        origin = self.received if since is None else since
+        torch.sub(self.values, origin, out=plane)
+        if self.trained.stop < len(plane):
+            behind = slice(self.trained.stop, None)
+            now, before = self.values[behind], origin[behind]
+            plane[behind].masked_fill_((now == before) | (now.isnan() & before.isnan()), 0.0)
+
+
+class Learner(Protocol):
+    """The engine as a strategy sees it while one client learns: the model at `values`, and that client's batches."""
+
+    model: nn.Module
+    task: Task
+    values: Tensor  # (trained,) what training changes of the model, what stays home in front
+    grads: Tensor  # (trained,) the last gradient
+    home: int  # how many of them stay home
+
+    def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
+        """The job's local loop from `values`, over the client's batches from their beginning, with a fresh optimiser.
+
+        Its steps are added to the client's; the first loop's loss is the client's.
+        """
+        ...
+
+    def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
+        """The client's batches of the round from their beginning, so many of them (the job's where None)."""
+        ...
+
+    def steps(self, client: Client) -> int:
+        """Steps that the job lets a client take in a round."""
+        ...
+
+    def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
+        """A batch's loss at `values`, a scalar; its gradient, with the job's penalties, in `grads`.
+
+        `again`: the same batch at other values, with the same dropout; statistics of batches stay as they are.
+        """
+        ...
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """The model's tensors by name, as views of a vector `(size,)` laid out like what travels."""
+        ...

@@ -1,0 +1,54 @@
+"""One crossing of the updates, and why an update may not take part in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedmpi.flow.layout import Layout
+
+Clients = NDArray[np.int64]  # indices of clients in their shard set
+
+
+class Unfit(Exception):
+    """An update that must not enter the sum; `reason` is a key of REASONS, which every rank can send as a number.
+
+    `at` is the first value on the wire that does not fit, so that home can name the tensor it belongs to.
+    """
+
+    def __init__(self, reason: int, at: int = 0) -> None:
+        super().__init__(REASONS[reason])
+        self.reason, self.at = reason, at
+
+
+REASONS = {
+    1: "is not finite: its training diverged (a smaller local.lr or a local.clip helps)",
+    2: "is too large for the fixed-point stage (put clip before it, or give it fewer fraction bits; clip leaves "
+    "buffers such as BatchNorm's alone)",
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One crossing of the updates: all that a stage may know."""
+
+    round: int
+    clients: Clients  # of the whole cohort, ascending
+    layout: Layout
+    attempt: int = 0
+    client: int | None = None  # whose update is being encoded; None when it is a sum
+    examples: int = 0  # that client's
+    times: int = 1  # how often it was drawn
+
+    def of(self, client: int, examples: int, times: int = 1) -> Passage:
+        """The same crossing, for the update of one client with so many examples, drawn so many times."""
+        return replace(self, client=client, examples=examples, times=times)
+
+    def norm(self, wire: Tensor) -> Tensor:
+        """L2 norm `(...,)` of what was trained in a wire `(..., width)`, over all its planes."""
+        norm: Tensor = torch.linalg.vector_norm(self.layout.planes(wire)[..., self.layout.trained], dim=(-2, -1))
+        return norm

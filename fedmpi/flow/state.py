@@ -1,0 +1,64 @@
+"""What a broadcast carries: the model as a round receives it, and a header of a few words."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+HEADER = 8  # 64-bit words behind the planes: 64 bytes, so one Bcast carries both
+SAID = 4  # of them a strategy's own, float64
+
+
+class State:
+    """The model as a round receives it: on every rank, what the last broadcast said.
+
+    One host buffer holds `[private | planes (down, size) | header | counts]`; all but the private part (a personal
+    head, which stays home) travels.  `received` is the private part and the first plane, laid out like a model's
+    values.  The header lies behind the planes so that `received` is one contiguous piece.  `counts` `(counts,)` int64
+    are the model's counts and flags: its small buffers of whole numbers.
+    """
+
+    def __init__(
+        self, private: int, size: int, down: int, dtype: torch.dtype, pin: bool = False, counts: int = 0
+    ) -> None:
+        words = (HEADER + counts) * 8 // dtype.itemsize
+        self.buffer = torch.zeros(private + down * size + words, dtype=dtype, pin_memory=pin)
+        self.travels = self.buffer[private:]
+        self.received = self.buffer[: private + size]  # the private part is each rank's own
+        self.planes = self.buffer[private : private + down * size].view(down, size)
+        behind: NDArray[np.int64] = self.buffer[private + down * size :].view(torch.int64).numpy()
+        self.header, self.counts = behind[:HEADER], behind[HEADER:]
+        self.said = self.header[HEADER - SAID :].view(np.float64)  # a strategy's scalars, from home to every client
+
+    @property
+    def round(self) -> int:
+        """The round under way, from 1; the model received is the one that the round before it made."""
+        return int(self.header[0])
+
+    @round.setter
+    def round(self, value: int) -> None:
+        self.header[0] = value
+
+    @property
+    def crossing(self) -> int:
+        """Which pass of the round this is, from 0: strategies that need two crossings count here."""
+        return int(self.header[1])
+
+    @crossing.setter
+    def crossing(self, value: int) -> None:
+        self.header[1] = value
+
+    @property
+    def done(self) -> bool:
+        """The run is over: what was received is the final model."""
+        return bool(self.header[2])
+
+    @property
+    def code(self) -> int:
+        """The exit status that goes with `done`: 0 unless the run broke."""
+        return int(self.header[3])
+
+    def ended(self, code: int = 0) -> None:
+        """Mark the run as over: the next broadcast tells every rank."""
+        self.header[2], self.header[3] = 1, code

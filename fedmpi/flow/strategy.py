@@ -1,0 +1,31 @@
+"""A strategy, as the engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from fedmpi.flow.client import Client, Learner
+from fedmpi.flow.protocols import Task
+
+
+class Strategy(Protocol):
+    """What is learned: a local rule and a server step, as the other rooms see it."""
+
+    passes: ClassVar[int]
+    fills: ClassVar[bool]
+    memory: Mapping[str, str]
+
+    def survey(self, client: Client) -> Mapping[str, float]: ...
+
+    def prepare(self, client: Client) -> None: ...
+
+    def learn(self, client: Client, learner: Learner) -> None: ...
+
+    def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor: ...
+
+    def result(self, client: Client) -> Mapping[str, float]: ...
+
+    def personal(self, client: Client, learner: Learner) -> None: ...

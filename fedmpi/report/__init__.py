@@ -1,0 +1,1 @@
+"""Runs drawn and compared: what a person reads of them."""

@@ -1,0 +1,1 @@
+"""One model for all: what keeps clients from drifting apart."""

@@ -1,0 +1,50 @@
+"""MOON: a client's representation of its examples is drawn to the received model's and away from its own last one's.
+
+Li, He, Song 2021, "Model-Contrastive Federated Learning", equation 3 and algorithm 1.  The representation is what goes
+into the last layer (the paper's projection head is part of its models); the two models that are compared with look at
+the batch as they would in use, without dropout and with their own statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedmpi.flow import Client, Learner, Task
+from fedmpi.strategies.drift.representation import Representation
+from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy
+
+
+class MOON(Strategy):
+    """A contrastive term, `mu` times, at `temperature`, in every loss (Li et al. 2021)."""
+
+    memory: Mapping[str, str] = {"previous": "model"}
+
+    def __init__(self, server: Server, mu: NonNegative = 1.0, temperature: Positive = 0.5) -> None:
+        super().__init__(server)
+        self.mu, self.temperature = mu, temperature
+        self.representation = Representation()
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        self.others = [learner.named(client.received), learner.named(client.memory["previous"])]
+        with self.representation.watch(learner.model):
+            learner.train(client, self.rule)
+        client.memory["previous"].copy_(client.values)
+
+    def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:
+        loss = task.loss(model(inputs), y)
+        mine = self.representation.take()
+        with torch.no_grad():
+            model.eval()
+            received, previous = (self._look(model, tensors, inputs) for tensors in self.others)
+            model.train()
+        alike = torch.stack([torch.cosine_similarity(mine, other) for other in (received, previous)], dim=1)
+        nearer = torch.zeros(len(alike), dtype=torch.int64, device=alike.device)
+        return loss + self.mu * nn.functional.cross_entropy(alike / self.temperature, nearer)
+
+    def _look(self, model: nn.Module, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        functional_call(model, tensors, (inputs,))
+        return self.representation.take()

@@ -1,0 +1,45 @@
+"""FedRep: each client fits its own head to the received representation, and then the representation to its head.
+
+Collins, Hassani, Mokhtari, Shakkottai 2021, "Exploiting Shared Representations for Personalized Federated Learning",
+algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from fedmpi.flow import Client, Learner
+from fedmpi.job import Job
+from fedmpi.strategies.personal.fedper import heads
+from fedmpi.strategies.strategy import Count, Server, Strategy, plain_steps
+
+
+class FedRep(Strategy):
+    """A `head` that stays, trained for `head_steps` (else a round's) before the rest (Collins et al. 2021)."""
+
+    corrects: ClassVar[bool] = False  # its steps are its own
+
+    def __init__(self, server: Server, head: tuple[str, ...] = (), head_steps: Count | None = None) -> None:
+        super().__init__(server)
+        self.head, self.head_steps = head, head_steps
+
+    def check(self, job: Job) -> None:
+        plain_steps(job, momentum=True)  # a frozen part must not move by a decay
+
+    def stays(self, model: nn.Module) -> Callable[[str], bool]:
+        return heads(model, self.head)
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        home = learner.home
+
+        def head(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
+            grads[home:].zero_()
+
+        def body(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
+            grads[:home].zero_()
+
+        learner.train(client, head, self.head_steps)
+        learner.train(client, body)

@@ -1,0 +1,1 @@
+"""One model for all: what the server makes of the mean."""

@@ -1,0 +1,40 @@
+"""Gradient aggregation by direction: each client's gradient is divided by its L2 norm before the weighted sum.
+
+Normalised gradient descent (Nesterov 1984; Hazan, Levy, Shalev-Shwartz 2015, "Beyond Convexity: Stochastic
+Quasi-Convex Optimization", algorithm 1) on each client: none leads by the size of its gradient alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from fedmpi.flow import Client, Learner
+from fedmpi.job import Job
+from fedmpi.strategies.server.fedsgd import one_gradient, whole_client
+from fedmpi.strategies.strategy import Strategy
+
+
+class NormalisedSGD(Strategy):
+    """One full-batch gradient a round and client, of length `local.lr`, whatever its size (Hazan et al. 2015)."""
+
+    corrects: ClassVar[bool] = False  # its steps are its own
+
+    def check(self, job: Job) -> None:
+        one_gradient(job)
+
+    def settle(self, job: Job) -> Job:
+        return whole_client(job)
+
+    def learn(self, client: Client, learner: Learner) -> None:
+        client.steps = 1
+
+    def result(self, client: Client) -> Mapping[str, float]:
+        if client.examples:
+            gradient = client.gradient()
+            length = float(torch.linalg.vector_norm(gradient))
+            if length > 0:
+                torch.mul(gradient, -client.lr / length, out=client.planes[0, client.trained])
+        return {}

@@ -1,0 +1,1 @@
+"""A finished run, used: scored, and asked for predictions."""
