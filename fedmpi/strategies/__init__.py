@@ -1,4 +1,4 @@
-"""What is learned: a local rule and a server step, by name."""
+"""Strategies by name: a local rule and a server step each."""
 
 from collections.abc import Callable
 

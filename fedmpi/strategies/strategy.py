@@ -1,4 +1,4 @@
-"""What every strategy shares: a few short methods, most left as they are, and the server's optimiser."""
+"""A strategy's methods, most of them short and seldom overridden, and the server's optimiser."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = [
     "plain_steps", "sound",
 ]  # fmt: skip
 
-Decay = Annotated[float, Field(ge=0, lt=1)]  # how much of a running mean is kept
+Decay = Annotated[float, Field(ge=0, lt=1)]  # the part of a running mean that stays
 
 
 class Server:
-    """The server's step: an optimiser of torch's whose gradient is the mean update's opposite (Reddi et al. 2021).
+    """The server's step: an optimiser of torch's on the mean update's opposite as gradient (Reddi et al. 2021).
 
-    It lives at home alone, over the first plane of the state.  Floating buffers behind what is trained are averaged:
-    an optimiser that adapts would make a variance negative.  `schedule` gives the factor of `lr` in a round.
+    It lives at home alone, over the first plane of the state.  Floating buffers behind the trained values are averaged:
+    an adaptive optimiser would make a variance negative.  `schedule` gives the factor of `lr` in a round.
     """
 
     def __init__(self, optimizer: Maker, lr: float, schedule: Callable[[int], float] = lambda round: 1.0) -> None:
@@ -43,12 +43,12 @@ class Server:
         return self.base * self.schedule(self.now.round)
 
     def average(self, mean: Tensor) -> Tensor:
-        """Average the buffers, and give what is left of the mean update: the view `(trained,)` of what is trained."""
+        """Average the buffers, and return the rest of the mean update: its view `(trained,)`."""
         self.values[self.trained.stop :].add_(mean[self.trained.stop :])
         return mean[self.trained]
 
     def step(self, mean: Tensor) -> None:
-        """Move the model by the mean update `(size,)`, which is used up."""
+        """Move the model by the mean update `(size,)`, whose memory is used up."""
         assert self.optimizer is not None
         change = self.average(mean)
         if self.optimizer.plain:
@@ -68,14 +68,14 @@ class Server:
 class Strategy:
     """Federated averaging, unless a method says otherwise; `up` and `sums` name each plane's and sum's weighting.
 
-    A weighting is "job" (what `aggregation.weights` says), "examples", "uniform" or "none" (added, never divided).
-    `memory` names what a client keeps from round to round: "model" (a model of its own, which begins as the run's
-    first), "trained" (a vector of what is trained, from 0) or "scalar" (from 0).  What every rule may use is in
-    `fedmpi.flow`: `Client`, and the engine as `Learner`.  Home alone has `state` and `kept`.
+    A weighting is "job" (as `aggregation.weights` says), "examples", "uniform" or "none" (added, never divided).
+    `memory` names the values that a client keeps from round to round: "model" (a model of its own, which begins as the
+    run's first), "trained" (a vector as long as the trained values, from 0) or "scalar" (from 0).  A rule may use
+    `Client`, and the engine as `Learner`, both in `fedmpi.flow`.  Home alone has `state` and `kept`.
 
-    What is overridden says what a strategy is, unless it says otherwise: with a `correct` of its own it `corrects`,
-    with a `survey` it has two passes, its `result` finds planes of zeros, with a `personal` or `stays` it personalises,
-    and with a `stays` no model is common.
+    An overridden method sets the trait that goes with it, unless the class sets it itself: with a `correct` of its own
+    a strategy `corrects`, with a `survey` it has two passes, its `result` finds planes of zeros, with a `personal` or
+    `stays` it personalises, and with a `stays` no model is common.
     """
 
     down: int = 1  # planes that a broadcast carries
@@ -102,35 +102,35 @@ class Strategy:
 
     @property
     def rule(self) -> Rule | None:
-        """What corrects the steps of the job's local loop: None leaves them as they are, which is quicker."""
+        """The correction of each step in the job's local loop; None leaves the steps as they are, which is quicker."""
         return self.correct if self.corrects else None
 
     def check(self, job: Job) -> None:
         """Raise JobError where the rest of the job cannot go with this strategy."""
 
     def settle(self, job: Job) -> Job:
-        """The job with what this strategy leaves no choice of filled in, so that the run's copy says all."""
+        """Return the job with the fields that this strategy fixes, for the run's own copy."""
         return job
 
     def stays(self, model: nn.Module) -> Callable[[str], bool]:
-        """Which of a model's tensors, by name, stay with each client."""
+        """Return a test of a model's tensor names: True for a tensor that stays with each client."""
         return lambda name: False
 
     # At a client.
 
     def survey(self, client: Client) -> Mapping[str, float]:
-        """In a crossing before the last: write the client's planes, at the received model; return its sums."""
+        """Write the client's planes at the received model, in a crossing before the last; return its sums."""
         return {}
 
     def prepare(self, client: Client) -> None:
-        """Before a client's first step, at the received model."""
+        """Run before a client's first step, at the received model."""
 
     def learn(self, client: Client, learner: Learner) -> None:
-        """The local rule: the job's loop of steps, each corrected."""
+        """Train the client: the job's loop of steps, each corrected by `rule`."""
         learner.train(client, self.rule)
 
     def loss(self, task: Task, model: nn.Module, inputs: Tensor, y: Tensor, client: Client) -> Tensor:
-        """A batch's loss, a scalar: the task's."""
+        """Return a batch's loss, a scalar: the task's."""
         return task.loss(model(inputs), y)
 
     def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
@@ -142,30 +142,30 @@ class Strategy:
         return {}
 
     def personal(self, client: Client, learner: Learner) -> None:
-        """Turn the received model, with what stays home, into the client's own, in place."""
+        """Turn the received model and the private values into the client's own model, in place."""
 
     # At home.
 
     def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
-        """Take hold of the state; `everyone` is what all clients together come to, by weighting ("uniform": each 1)."""
+        """Take hold of the state; `everyone` is the total over all clients, by weighting ("uniform": each 1)."""
         self.layout, self.everyone = layout, everyone
         self.server.begin(state, layout.trained)
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
-        """Move `state` by the mean planes `(up, size)`, which are used up."""
+        """Move `state` by the mean planes `(up, size)`, whose memory is used up."""
         self.server.step(mean[0])
 
     def share(self, plane: int, sums: Mapping[str, float]) -> float:
-        """How much of everyone came this round, in a plane's own weighting."""
+        """Return the part of everyone in this round, in a plane's own weighting."""
         weighting = self.layout.weights[plane]
         return sums["weight" if weighting == "examples" else "clients"] / self.everyone[weighting]
 
     def zeros(self, state: State) -> Tensor:
-        """A vector `(trained,)` of the server's own."""
+        """Return a vector `(trained,)` of zeros on the server's device."""
         return torch.zeros_like(state.planes[0, self.layout.trained])
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep of home."""
+        """Return home's tensors for a checkpoint, by name."""
         return {**{f"server.{name}": value for name, value in self.server.state().items()}, **self.kept}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -188,7 +188,7 @@ MEMORIES = ("model", "trained", "scalar")
 
 
 def sound(strategy: Strategy, name: str) -> Strategy:
-    """What a job's strategy `name` gave, if it can run as it says of itself; else JobError names what contradicts."""
+    """Return the strategy `name` of a job; JobError names a contradiction in its traits."""
     kind = type(strategy)
     up: object = strategy.up
     if not isinstance(up, tuple) or not up:
@@ -222,13 +222,13 @@ def sound(strategy: Strategy, name: str) -> Strategy:
 
 
 def mean_loss(losses: Sequence[tuple[Tensor, int]]) -> float:
-    """The mean over examples of batches' mean losses; each comes with its number of examples."""
+    """Return the mean loss over examples, from batches' mean losses with their numbers of examples."""
     total = torch.stack([loss.double() * count for loss, count in losses]).sum()
     return float(total) / sum(count for _, count in losses)
 
 
 def plain_server(job: Job) -> None:
-    """Refuse a server optimiser beside a strategy that has a server step of its own."""
+    """Refuse a server optimiser beside a strategy with a server step of its own."""
     if job.server.optimizer.name != "sgd" or any(job.server.optimizer.options.values()):
         raise JobError(
             f"server.optimizer: {job.server.optimizer.name} given, but {job.strategy.name} has a server step of its "
@@ -237,7 +237,7 @@ def plain_server(job: Job) -> None:
 
 
 def own_steps(job: Job) -> None:
-    """Refuse what shapes a step, where a strategy takes steps of its own."""
+    """Refuse settings of local steps where a strategy takes steps of its own."""
     plain_steps(job)
     if job.local.clip is not None:
         raise JobError(
@@ -246,7 +246,7 @@ def own_steps(job: Job) -> None:
 
 
 def plain_steps(job: Job, momentum: bool = False) -> None:
-    """Refuse local optimisers whose steps are no sums of gradients; with `momentum`, SGD's momentum may be there."""
+    """Refuse local optimisers whose steps are no sums of gradients; with `momentum`, allow SGD's momentum."""
     name, options = job.local.optimizer.name, {k for k, v in job.local.optimizer.options.items() if v}
     if name != "sgd" or options - ({"momentum", "dampening", "nesterov"} if momentum else set()):
         told = f"{name} with {', '.join(sorted(options))}" if options else name

@@ -1,9 +1,9 @@
-"""ICEADMM: inexact ADMM whose dual variables move with every local step.
+"""ICEADMM: inexact ADMM, the dual variables moving with every local step.
 
-Zhou, Li 2021, "Communication-Efficient ADMM-based Federated Learning", in the form that Ryu and Kim 2022,
-"Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates", compare with.  The primal
-variable goes on from where the client left it; a rho that is small for many local steps lets the dual run away.  The
-server's mean is of z_i + lambda_i / rho, so that one plane, its change, carries both.
+Zhou, Li 2021, "Communication-Efficient ADMM-based Federated Learning", in the form of the comparison by Ryu and Kim
+2022, "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates".  The primal variable
+goes on from where the client left it; a rho too small for many local steps lets the dual run away.  The server's mean
+is of z_i + lambda_i / rho, so one plane, its change, carries both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, 
 
 
 class ICEADMM(Strategy):
-    """Inexact ADMM with penalty `rho` and proximity `zeta`, the dual moving at every step (Zhou and Li 2021)."""
+    """Inexact ADMM, the dual variables moving at every local step (Zhou and Li 2021).
+
+    `rho` is the penalty on the distance to the received model.  `zeta` is the proximity: a step has length 1 / (`rho` +
+    `zeta`).
+    """
 
     up = ("none",)
     memory: Mapping[str, str] = {"primal": "model", "dual": "trained", "sent": "model"}

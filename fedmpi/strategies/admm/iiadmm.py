@@ -1,10 +1,10 @@
-"""IIADMM: inexact ADMM whose dual variables both sides could follow, so that only primal ones travel.
+"""IIADMM: inexact ADMM, dual variables updated alike on both sides, so only the primal ones travel.
 
-The rule is that of Ryu, Kim, Kim, Madduri 2022, "APPFL: Open-Source Software Framework for Privacy-Preserving Federated
-Learning", and of its code: each round begins at the received w.  The inexact step and the several local updates are
-those of Ryu, Kim 2022, "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates".
-Of what a client contributes to the server's mean, z_i - lambda_i / rho, only the change travels; clients that stay away
-count with what they sent last.  The step length is 1 / (rho + zeta): `local.lr` has no part.
+The rule is by Ryu, Kim, Kim, Madduri 2022, "APPFL: Open-Source Software Framework for Privacy-Preserving Federated
+Learning", as in its code: each round begins at the received w.  The inexact step and the several local updates are by
+Ryu, Kim 2022, "Differentially Private Federated Learning via Inexact ADMM with Multiple Local Updates".  A client
+contributes z_i - lambda_i / rho to the server's mean, and only the change travels; an absent client counts with the
+value it sent last.  The step length is 1 / (rho + zeta): `local.lr` has no part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, 
 
 
 class IIADMM(Strategy):
-    """Inexact ADMM with penalty `rho` and proximity `zeta`, the dual moving once a round (Ryu et al. 2022, APPFL)."""
+    """Inexact ADMM, the dual variables moving once a round (Ryu et al. 2022, APPFL).
+
+    `rho` is the penalty on the distance to the received model.  `zeta` is the proximity: a step has length 1 / (`rho` +
+    `zeta`).
+    """
 
     up = ("none",)
     memory: Mapping[str, str] = {"dual": "trained", "sent": "model"}
@@ -54,13 +58,13 @@ class IIADMM(Strategy):
 
 
 def whole_changes(job: Job) -> None:
-    """Refuse to clip what is sent: the server's sum of changes would no longer be what clients believe it is."""
+    """Refuse the clip stage: the server's sum of clipped changes would differ from the one its clients assume."""
     if any(stage.name == "clip" for stage in job.aggregation.stages):
         raise JobError(f"aggregation.stages: clip given, but {job.strategy.name} sends changes that must arrive whole")
 
 
 def contribute(client: Client, share: float) -> Mapping[str, float]:
-    """Send how z_i + share * lambda_i has changed since this client sent it last."""
+    """Send the change of z_i + share * lambda_i since this client sent it last."""
     sent = client.memory["sent"]
     client.change(client.planes[0], sent)
     client.planes[0, client.trained].add_(client.memory["dual"], alpha=share)

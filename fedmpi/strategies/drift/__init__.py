@@ -1,1 +1,1 @@
-"""One model for all: what keeps clients from drifting apart."""
+"""One model for all: strategies against the drift of clients."""

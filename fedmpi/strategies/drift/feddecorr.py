@@ -2,7 +2,7 @@
 
 Shi, Liang, Zhang, Tan, Bai 2023, "Towards Understanding and Mitigating Dimensional Collapse in Heterogeneous Federated
 Learning", equation 6: the squared Frobenius norm of the representation's correlation matrix over the batch, over d^2.
-The representation is what goes into the last layer.
+The representation is the input of the last layer.
 
 The authors' code sums over the batch where equation 6 averages (it squares z^T z without its 1 / N, with the unbiased
 variance, means over the d (d - 1) off the diagonal, and divides by N once): its term has (N - 1)^2 / N * d / (d - 1)
@@ -21,9 +21,10 @@ EPS = 1e-8  # of a variance: a unit that a batch leaves silent has no correlatio
 
 
 class FedDecorr(Strategy):
-    """`beta` times the mean squared correlation of the last layer's inputs in every loss (Shi et al. 2023).
+    """Federated averaging with a penalty on correlated inputs of the last layer (Shi et al. 2023).
 
-    The authors' code with .1 is about 0.1 (N - 2) here, N the examples of a batch: it sums where equation 6 averages.
+    `beta` times the mean squared correlation of these inputs is added to every loss.  The authors' code with .1 is a
+    `beta` of about 0.1 (N - 2) here, N the examples of a batch: it sums where equation 6 averages.
     """
 
     def __init__(self, server: Server, beta: NonNegative = 0.1) -> None:

@@ -1,7 +1,7 @@
-"""FedDyn: a regulariser that changes from round to round lets clients' optima agree with everybody's.
+"""FedDyn: a regulariser renewed every round lets clients' optima agree with everybody's.
 
-Acar, Zhao, Matas, Mattina, Whatmough, Saligrama 2021, "Federated Learning Based on Dynamic Regularization",
-algorithm 1.  Clients count alike; h is the server's, each client keeps its own gradient.
+Acar, Zhao, Matas, Mattina, Whatmough, Saligrama 2021, "Federated Learning Based on Dynamic Regularization", algorithm
+1.  Clients count alike; h is the server's, each client keeps its own gradient.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedmpi.strategies.strategy import Positive, Server, Strategy, plain_server
 
 
 class FedDyn(Strategy):
-    """Dynamic regularisation with weight `alpha` (Acar et al. 2021)."""
+    """Dynamic regularisation with weight `alpha` in every client's loss (Acar et al. 2021)."""
 
     up = ("uniform",)
     memory: Mapping[str, str] = {"gradient": "trained"}

@@ -1,4 +1,4 @@
-"""FedNova: updates are counted per step, so that a client that takes more steps does not pull the model its way.
+"""FedNova: updates are counted per step, so no client pulls the model its way by taking more steps.
 
 Wang, Liu, Liang, Joshi, Poor 2020, "Tackling the Objective Inconsistency Problem in Heterogeneous Federated
 Optimization", equation 7: the mean of updates per unit of accumulated steps, times the mean of those units.
@@ -16,7 +16,7 @@ from fedmpi.strategies.strategy import Strategy, plain_steps
 
 
 class FedNova(Strategy):
-    """Normalised averaging of clients that take different numbers of steps, momentum included (Wang et al. 2020)."""
+    """Normalised averaging of clients with different numbers of steps, momentum included (Wang et al. 2020)."""
 
     sums: Mapping[str, str] = {"reach": "job"}
 

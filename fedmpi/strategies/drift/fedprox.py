@@ -1,4 +1,4 @@
-"""FedProx: a proximal term holds each client near the model that it received.
+"""FedProx: a proximal term holds each client near the received model.
 
 Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith 2020, "Federated Optimization in Heterogeneous Networks", equation 2.
 """
@@ -12,7 +12,10 @@ from fedmpi.strategies.strategy import NonNegative, Server, Strategy
 
 
 class FedProx(Strategy):
-    """Federated averaging with mu/2 times the squared distance to the received model in every loss (Li et al. 2020)."""
+    """Federated averaging with a proximal term in every client's loss (Li et al. 2020).
+
+    The term is `mu` / 2 times the squared distance to the received model.
+    """
 
     def __init__(self, server: Server, mu: NonNegative = 0.01) -> None:
         super().__init__(server)

@@ -1,4 +1,4 @@
-"""Mime: clients step with the server's momentum, on gradients freed of what is their own.
+"""Mime: clients step with the server's momentum, on variance-reduced gradients.
 
 Karimireddy, Jaggi, Kale, Mohri, Reddi, Stich, Suresh 2021, "Breaking the Centralized Barrier for Cross-Device Federated
 Learning", algorithm 1.  A round has two crossings: the cohort's gradients at the received model come first, and their
@@ -19,7 +19,11 @@ from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, mean_l
 
 
 class Mime(Strategy):
-    """Local steps with the server's statistics and variance-reduced gradients (Karimireddy et al. 2021)."""
+    """Local steps with the server's statistics and variance-reduced gradients (Karimireddy et al. 2021).
+
+    `base` is the optimiser: "momentum" or "adam".  `beta` is the decay of the momentum, `beta2` that of adam's squared
+    gradients.  `eps` is added to the root of adam's squares.
+    """
 
     corrects: ClassVar[bool] = False  # its steps are its own
 

@@ -1,8 +1,8 @@
-"""MimeLite: clients step with the server's momentum, which they leave as it is.
+"""MimeLite: clients step with the server's momentum and leave it as it is.
 
 Karimireddy, Jaggi, Kale, Mohri, Reddi, Stich, Suresh 2021, "Breaking the Centralized Barrier for Cross-Device Federated
 Learning" (Mime), algorithm 1 without the dashed boxes.  The statistics s come down behind the model; the gradients at
-the received model, of which the server makes the next s, go up behind the update.
+the received model, from which the server makes the next s, go up behind the update.
 """
 
 from __future__ import annotations
@@ -31,20 +31,24 @@ class Statistics:
         self.beta, self.beta2, self.eps = beta, beta2, eps
 
     def use(self, grads: Tensor, statistics: Tensor) -> None:
-        """U, in place: `grads` `(trained,)` by `statistics` `(planes, trained)`."""
+        """Apply U in place: `grads` `(trained,)` by `statistics` `(planes, trained)`."""
         grads.mul_(1 - self.beta).add_(statistics[0], alpha=self.beta)
         if self.planes == 2:
             grads.div_(statistics[1].sqrt().add_(self.eps))
 
     def renew(self, statistics: Tensor, gradient: Tensor) -> None:
-        """V, in place."""
+        """Apply V in place: `statistics` `(planes, trained)` by the mean `gradient` `(trained,)`."""
         statistics[0].lerp_(gradient, 1 - self.beta)
         if self.planes == 2:
             statistics[1].mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
 
 
 class MimeLite(Strategy):
-    """Local steps with the server's momentum or Adam statistics (Karimireddy et al. 2021)."""
+    """Local steps with the server's momentum or Adam statistics (Karimireddy et al. 2021).
+
+    `base` is the optimiser: "momentum" or "adam".  `beta` is the decay of the momentum, `beta2` that of adam's squared
+    gradients.  `eps` is added to the root of adam's squares.
+    """
 
     up = ("job", "job")
 

@@ -1,8 +1,8 @@
-"""MOON: a client's representation of its examples is drawn to the received model's and away from its own last one's.
+"""MOON: a client's representation is drawn to the received model's and away from its own previous one.
 
-Li, He, Song 2021, "Model-Contrastive Federated Learning", equation 3 and algorithm 1.  The representation is what goes
-into the last layer (the paper's projection head is part of its models); the two models that are compared with look at
-the batch as they would in use, without dropout and with their own statistics.
+Li, He, Song 2021, "Model-Contrastive Federated Learning", equation 3 and algorithm 1.  The representation is the input
+of the last layer (the paper's projection head is part of its models); the received and the previous model look at the
+batch as they would in use, without dropout and with their own statistics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy
 
 
 class MOON(Strategy):
-    """A contrastive term, `mu` times, at `temperature`, in every loss (Li et al. 2021)."""
+    """Federated averaging with a contrastive term in every client's loss (Li et al. 2021).
+
+    `mu` is the weight of the term, `temperature` the divisor of its cosine similarities.
+    """
 
     memory: Mapping[str, str] = {"previous": "model"}
 

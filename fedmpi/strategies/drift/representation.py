@@ -1,4 +1,4 @@
-"""What a model makes of its inputs before its last layer: what MOON and FedDecorr look at."""
+"""The inputs of a model's last layer, its representation of a batch, as MOON and FedDecorr use it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 def last(model: nn.Module) -> str:
-    """The name of a model's last linear layer; of its last module with parameters where it has none."""
+    """Return the name of a model's last linear layer; of its last module with parameters where it has none."""
     linear: list[str] = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     others: list[str] = [
         name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))
@@ -16,20 +16,20 @@ def last(model: nn.Module) -> str:
 
 
 class Representation:
-    """Keeps what last went into a model's last layer, `(N, ...)`, flattened to `(N, d)`."""
+    """The last inputs of a model's last layer, `(N, ...)`, flattened to `(N, d)`."""
 
     def __init__(self) -> None:
         self.seen: Tensor | None = None
 
     def watch(self, model: nn.Module) -> RemovableHandle:
-        """Look at this model, as long as the handle is held in a `with`."""
+        """Record the inputs of this model's last layer for as long as the handle is held in a `with`."""
         return model.get_submodule(last(model)).register_forward_pre_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.seen = inputs[0]
 
     def take(self) -> Tensor:
-        """The representation of the batch that has just gone through the model."""
+        """Return and forget the representation `(N, d)` of the last batch."""
         assert self.seen is not None
         seen, self.seen = self.seen, None
         return seen.flatten(1)

@@ -1,10 +1,10 @@
-"""SCAFFOLD: each client corrects its gradients by how they differ from everybody's.
+"""SCAFFOLD: each client corrects its gradients by their difference from everybody's.
 
 Karimireddy, Kale, Mohri, Reddi, Stich, Suresh 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
 algorithm 1.  The control variate c is the second plane down, its mean change the second plane up; c_i stays with the
-client.  c is the mean of all c_i in the job's own weighting (the paper's, where that is uniform): else a job that
-weighs by examples would be drawn to the optimum of the unweighted mean.  With momentum the K of option II is the length
-of the steps along a constant gradient, so that c_i is a mean gradient as without it.
+client.  c is the mean of all c_i in the job's own weighting (the paper's, where it is uniform): else a job weighted by
+examples would be drawn to the optimum of the unweighted mean.  With momentum the K of option II is the length of the
+steps along a constant gradient, so c_i is a mean gradient as without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from fedmpi.strategies.strategy import Server, Strategy, plain_steps
 
 
 class Scaffold(Strategy):
-    """Control variates against client drift; `option` 1 or 2 of line 12 (Karimireddy et al. 2020)."""
+    """Control variates against client drift (Karimireddy et al. 2020).
+
+    `option` is 1 or 2 of line 12: a control variate from one gradient over all examples, or from the local steps.
+    """
 
     down = 2
     up = ("job", "job")

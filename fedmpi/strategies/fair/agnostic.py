@@ -1,9 +1,9 @@
-"""Agnostic federated averaging: the model is to be good for every mixture of clients, so hard ones come to count more.
+"""Agnostic federated averaging: hard clients count more and more, for a model good on every mixture of clients.
 
 Mohri, Sivek, Suresh 2019, "Agnostic Federated Learning"; Ro, Chen, Mathews, Mohri, Suresh 2021,
 "Communication-Efficient Agnostic Federated Averaging", algorithm 1, with every client a domain.  A client keeps the
-logarithm of its own weight, which its loss at the received model raises; what all weights come to rides in the header,
-so that no number grows beyond bounds.
+logarithm of its own weight, raised by its loss at the received model; the total of all weights rides in the header, so
+no number grows beyond bounds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REACH = 20.0  # a weight is within e^20 of the last cohort's mean: all or nothin
 
 
 class Agnostic(Strategy):
-    """Averaging with weights that grow by exp(`rate` * loss) a round (Mohri et al. 2019, Ro et al. 2021)."""
+    """Averaging by weights growing with exp(`rate` * loss) a round (Mohri et al. 2019, Ro et al. 2021)."""
 
     sums: Mapping[str, str] = {"mass": "job"}
     memory: Mapping[str, str] = {"logit": "scalar"}

@@ -1,4 +1,4 @@
-"""q-FedAvg: clients with higher loss count more, so that accuracy is spread more evenly.
+"""q-FedAvg: clients with higher loss count more, for accuracy spread more evenly.
 
 Li, Sanjabi, Beirami, Smith 2020, "Fair Resource Allocation in Federated Learning", algorithm 2, with the Lipschitz
 constant L = 1 / local.lr.  Both of its sums are divided by L here, which leaves their quotient as it is.

@@ -1,4 +1,4 @@
-"""APFL: each client uses a mixture of the common model and one of its own, and learns how much of each.
+"""APFL: each client mixes the common model with one of its own, and learns how much of each.
 
 Deng, Kamani, Mahdavi 2020, "Adaptive Personalized Federated Learning", algorithm 1.  alpha, the share of the own, moves
 by equation 10 at the first step of a round, within [0, 1].
@@ -19,7 +19,11 @@ from fedmpi.strategies.strategy import Server, Strategy, mean_loss, own_steps
 
 
 class APFL(Strategy):
-    """alpha of a model of its own and 1 - alpha of the common one; `adapt`: alpha is learnt too (Deng et al. 2020)."""
+    """A mixture of the common model and one of each client's own (Deng et al. 2020).
+
+    `alpha` is the share of the own model, from 0 to 1.  `adapt` lets every client learn its alpha, beginning at
+    `alpha`.
+    """
 
     memory: Mapping[str, str] = {"own": "model", "moved": "scalar"}
     corrects: ClassVar[bool] = False  # its steps are its own

@@ -1,4 +1,4 @@
-"""Ditto: beside the common model each client trains its own, which is held near it.
+"""Ditto: beside the common model each client trains its own, held near it.
 
 Li, Hu, Beirami, Smith 2021, "Ditto: Fair and Robust Federated Learning Through Personalization", algorithm 1.
 """
@@ -14,9 +14,10 @@ from fedmpi.strategies.strategy import Count, NonNegative, Server, Strategy
 
 
 class Ditto(Strategy):
-    """A model of each client's own, lam/2 times its squared distance to the common one in its loss (Li et al. 2021).
+    """A model of each client's own, held near the common one by a proximal term (Li et al. 2021).
 
-    `steps` of the own model's training; as many as the common one's where not given.
+    The own model's loss holds `lam` / 2 times its squared distance to the common one.  `steps` of the own model's
+    training a round; as many as the common one's where not given.
     """
 
     memory: Mapping[str, str] = {"own": "model"}

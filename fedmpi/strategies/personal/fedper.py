@@ -16,7 +16,10 @@ from fedmpi.strategies.strategy import Server, Strategy
 
 
 class FedPer(Strategy):
-    """A `head` that never leaves its client: modules by name, else the last layer (Arivazhagan et al. 2019)."""
+    """A `head` of each client's own, never sent; the other layers are shared (Arivazhagan et al. 2019).
+
+    `head` lists modules by name; the last layer where empty.
+    """
 
     def __init__(self, server: Server, head: tuple[str, ...] = ()) -> None:
         super().__init__(server)
@@ -27,7 +30,10 @@ class FedPer(Strategy):
 
 
 def heads(model: nn.Module, head: tuple[str, ...]) -> Callable[[str], bool]:
-    """The tensors of these modules, or of the last layer; JobError where there are none, or no others."""
+    """Return a test of tensor names: those of the modules `head`, or of the last layer where it is empty.
+
+    Raises JobError for a module without trained tensors, or where no other tensor would be left.
+    """
     stays = keep_home(head or (last(model),))
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for part in head:

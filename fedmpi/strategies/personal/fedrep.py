@@ -18,7 +18,11 @@ from fedmpi.strategies.strategy import Count, Server, Strategy, plain_steps
 
 
 class FedRep(Strategy):
-    """A `head` that stays, trained for `head_steps` (else a round's) before the rest (Collins et al. 2021)."""
+    """A `head` of each client's own, trained before the shared layers in each round (Collins et al. 2021).
+
+    `head` lists modules by name; the last layer where empty.  `head_steps` are the steps on the head; as many as on the
+    rest where not given.
+    """
 
     corrects: ClassVar[bool] = False  # its steps are its own
 

@@ -1,7 +1,7 @@
 """Local fine-tuning: federated averaging, after which each client trains the common model on its own examples.
 
 Wang, Mathews, Kiddon, Eichner, Beaufays, Ramage 2019, "Federated Evaluation of On-Device Personalization", section 3.
-Nothing is kept: a client's model is made of the common one whenever it is asked for.
+Nothing is stored: a client's model is made from the common one at every use.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from fedmpi.strategies.strategy import Count, Server, Strategy
 
 
 class FineTuning(Strategy):
-    """Federated averaging, then local training: `steps` of it, or as much as in a round (Wang et al. 2019)."""
+    """Federated averaging, then local training of the common model (Wang et al. 2019).
+
+    `steps` of local training; as many as in a round where not given.
+    """
 
     def __init__(self, server: Server, steps: Count | None = None) -> None:
         super().__init__(server)

@@ -1,4 +1,4 @@
-"""IFCA: several models, and each client trains the one that suits its examples best.
+"""IFCA: several models, and each client trains the one with the least loss on its examples.
 
 Ghosh, Chung, Yin, Ramchandran 2020, "An Efficient Framework for Clustered Federated Learning", algorithm 1 with model
 averaging (option II).  All models travel, each from a seed of its own; a client's update lies in its cluster's plane.
@@ -20,7 +20,10 @@ from fedmpi.strategies.strategy import Server, Strategy, plain_server
 
 
 class IFCA(Strategy):
-    """`clusters` models; a client's own is the one with the least loss on its examples (Ghosh et al. 2020)."""
+    """Clustered federated averaging: a client trains the model with the least loss on its examples (Ghosh et al. 2020).
+
+    `clusters` is the number of models, all of them sent to every client.
+    """
 
     common: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Local training: each client by itself, with a model that nobody else sees: what a federated method has to beat."""
+"""Local training: each client by itself, the baseline of every federated method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedmpi.strategies.strategy import Strategy
 
 
 class Local(Strategy):
-    """A model of each client's own, trained on its examples alone; what travels stays as it was."""
+    """A model of each client's own, trained on its examples alone; no update is sent."""
 
     memory: Mapping[str, str] = {"own": "model"}
     common: ClassVar[bool] = False

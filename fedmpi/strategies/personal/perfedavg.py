@@ -14,7 +14,11 @@ from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_l
 
 
 class PerFedAvg(Strategy):
-    """Meta-learning by steps of `inner_lr`; a client's own model is `adapt` such steps away (Fallah et al. 2020)."""
+    """Meta-learning for a model good after a few steps on a client's own examples (Fallah et al. 2020).
+
+    `inner_lr` is the learning rate of these steps.  `adapt` is their number where a client's own model is scored or
+    used; training takes one.
+    """
 
     corrects: ClassVar[bool] = False  # its steps are its own
 

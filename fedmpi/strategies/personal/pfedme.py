@@ -1,4 +1,4 @@
-"""pFedMe: the common model is the one from which each client's own is best found near by.
+"""pFedMe: the common model is the best start for a search of each client's own near by.
 
 T. Dinh, Tran, Nguyen 2020, "Personalized Federated Learning with Moreau Envelopes", algorithm 1.  `server.lr` is its
 beta, `local.lr` its eta.  A local round has a batch of its own; the search for theta goes on from the local round
@@ -16,7 +16,11 @@ from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_l
 
 
 class PFedMe(Strategy):
-    """Moreau envelopes of weight `lam`; `inner` steps of `inner_lr` towards each client's own (T. Dinh et al. 2020)."""
+    """Moreau envelopes around each client's own model (T. Dinh et al. 2020).
+
+    `lam` is the weight of the squared distance between a client's own model and the common one.  `inner` is the number
+    of steps towards the own model on each batch, `inner_lr` their learning rate.
+    """
 
     memory: Mapping[str, str] = {"own": "model"}
     corrects: ClassVar[bool] = False  # its steps are its own

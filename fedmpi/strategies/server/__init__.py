@@ -1,1 +1,1 @@
-"""One model for all: what the server makes of the mean."""
+"""One model for all: strategies with a step of their own at the server."""

@@ -16,7 +16,11 @@ from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, plain_
 
 
 class FedAdagrad(Strategy):
-    """AdaGrad at the server, on the mean update (Reddi et al. 2021, algorithm 2)."""
+    """AdaGrad at the server, on the mean update (Reddi et al. 2021, algorithm 2).
+
+    `beta1` is the decay of the running mean of updates, its momentum.  `tau` is added to the root of the squares, and
+    its square is their start.
+    """
 
     def __init__(self, server: Server, beta1: Decay = 0.0, tau: Positive = 1e-3) -> None:
         super().__init__(server)

@@ -16,7 +16,11 @@ from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, plain_
 
 
 class FedAdam(Strategy):
-    """Adam at the server, on the mean update, without bias correction (Reddi et al. 2021, algorithm 2)."""
+    """Adam at the server, on the mean update, without bias correction (Reddi et al. 2021, algorithm 2).
+
+    `beta1` is the decay of the running mean of updates, `beta2` that of their squares.  `tau` is added to the root of
+    the squares, and its square is their start.
+    """
 
     def __init__(self, server: Server, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positive = 1e-3) -> None:
         super().__init__(server)

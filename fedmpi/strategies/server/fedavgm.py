@@ -1,4 +1,4 @@
-"""FedAvgM: the server remembers where the updates went.
+"""FedAvgM: the server keeps a momentum of the updates.
 
 Hsu, Qi, Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
 section 4: v <- beta v + update, model <- model + lr v, which is torch's SGD with momentum on the update's opposite.
@@ -12,7 +12,11 @@ from fedmpi.strategies.strategy import Decay, Server, Strategy, plain_server
 
 
 class FedAvgM(Strategy):
-    """Federated averaging with momentum at the server (Hsu et al. 2019)."""
+    """Federated averaging with momentum at the server (Hsu et al. 2019).
+
+    `momentum` is the part of the last step's velocity left in the next.  `nesterov` looks one step ahead, as torch's
+    SGD does.
+    """
 
     def __init__(self, server: Server, momentum: Decay = 0.9, nesterov: bool = False) -> None:
         super().__init__(server)

@@ -16,7 +16,10 @@ from fedmpi.strategies.strategy import Positive, Server, Strategy, plain_server
 
 
 class FedExP(Strategy):
-    """A server step of max(1, mean squared norm / (2 (squared norm of the mean + eps))) (Jhunjhunwala et al. 2023)."""
+    """Federated averaging with an extrapolated server step (Jhunjhunwala et al. 2023).
+
+    The step is max(1, mean squared norm / (2 (squared norm of the mean + `eps`))) times the mean update.
+    """
 
     sums: Mapping[str, str] = {"square": "job"}
 

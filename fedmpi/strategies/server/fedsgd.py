@@ -37,13 +37,13 @@ class FedSGD(Strategy):
 
 
 def whole_client(job: Job) -> Job:
-    """The job with one step over all of a client's examples."""
+    """Return the job with one step over all of a client's examples."""
     local = job.local.model_copy(update={"batch": 0, "epochs": 1, "steps": None})
     return job.model_copy(update={"local": local})
 
 
 def one_gradient(job: Job) -> None:
-    """Refuse what shapes a loop of local steps, where there is none."""
+    """Refuse settings of a loop of local steps: the strategy takes one gradient instead."""
     name = job.strategy.name
     for field, usual in {"batch": 0, "epochs": 1, "steps": 1}.items():
         given = getattr(job.local, field)

@@ -15,7 +15,11 @@ from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, plain_
 
 
 class FedYogi(Strategy):
-    """Yogi at the server, on the mean update (Reddi et al. 2021, algorithm 2)."""
+    """Yogi at the server, on the mean update (Reddi et al. 2021, algorithm 2).
+
+    `beta1` is the decay of the running mean of updates, `beta2` sets the pace of their squares.  `tau` is added to the
+    root of the squares, and its square is their start.
+    """
 
     def __init__(self, server: Server, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positive = 1e-3) -> None:
         super().__init__(server)

@@ -18,7 +18,10 @@ from fedmpi.strategies.strategy import Strategy
 
 
 class NormalisedSGD(Strategy):
-    """One full-batch gradient a round and client, of length `local.lr`, whatever its size (Hazan et al. 2015)."""
+    """Federated gradient descent by direction: clients' gradients are scaled to one length (Hazan et al. 2015).
+
+    Each client sends one full-batch gradient a round, of length `local.lr`.
+    """
 
     corrects: ClassVar[bool] = False  # its steps are its own
 
