@@ -1,4 +1,4 @@
-"""A job's stages, in its order, with the weighing where it belongs; what cannot go together is refused."""
+"""The pipeline of a job's stages, in its order, with the weighing in its place; impossible orders are refused."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fedmpi.job import Aggregation, JobError, choose, nearest
 
 
 def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
-    """The stages of a reduce path: values, then the weighing, then integers.
+    """Return the stages of a reduce path: values, then the weighing, then integers.
 
-    `cap` is the examples at which a client's weight is 1, `clients` the most that may come in one round.  JobError for
-    an unknown stage or option, a stage twice, or an order that cannot be.
+    `cap` is the examples at which a client's weight is 1, `clients` the most in one round.  JobError for an unknown
+    stage or option, a stage twice, or an impossible order.
     """
     stages: list[Stage] = []
     names: list[str] = []

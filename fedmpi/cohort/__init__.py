@@ -1,1 +1,1 @@
-"""Who takes part in a round, and which rank serves whom."""
+"""The cohort of a round, and the ranks that serve it."""

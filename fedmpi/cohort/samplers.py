@@ -1,4 +1,4 @@
-"""Who takes part in a round: drawn alike on every rank from the seed and the round, so nothing is sent."""
+"""The cohort of a round, drawn alike on every rank from the seed and the round, so nothing is sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedmpi.cohort.trace import Moment, race, read
+from fedmpi.cohort.trace import Moment, race, read_trace
 from fedmpi.flow import Clients, entropy
 from fedmpi.job import JobError, Positive
 
@@ -22,15 +22,15 @@ class Drawn:
     """The clients of a round."""
 
     clients: Clients  # distinct, ascending
-    times: NDArray[np.int64]  # how often each was drawn: what multiplies its weight; ones without replacement
-    told: dict[str, Any]  # what the journal line should say of the draw; {} where nothing
+    times: NDArray[np.int64]  # how often each was drawn: a factor of its weight; ones without replacement
+    told: dict[str, Any]  # entries of the journal line about the draw; {} for none
 
 
 class Sampler(ABC):
-    """What samplers share: `size` of `clients` clients a round, keyed by `seed`; options are constructor arguments.
+    """A draw of `size` of `clients` clients a round, keyed by `seed`; options are constructor arguments.
 
-    `most` is the most draws that a round can have, a client counted as often as it is drawn.  One with a `choose` of
-    its own asks.
+    `most` is the most draws in a round, a client counted as often as it is drawn.  A sampler with a `choose` of its own
+    `asks`.
     """
 
     uniform: ClassVar[bool] = False  # the draw favours large clients already: an unbiased mean counts clients alike
@@ -39,8 +39,8 @@ class Sampler(ABC):
 
     def __init_subclass__(cls, **others: Any) -> None:
         super().__init_subclass__(**others)
-        told = any("asks" in vars(kind) for kind in cls.__mro__ if kind is not Sampler)
-        if not told and cls.choose is not Sampler.choose:
+        declared = any("asks" in vars(kind) for kind in cls.__mro__ if kind is not Sampler)
+        if not declared and cls.choose is not Sampler.choose:
             cls.asks = True
 
     def __init__(self, seed: int, clients: int, size: int) -> None:
@@ -49,14 +49,14 @@ class Sampler(ABC):
 
     @abstractmethod
     def draw(self, round: int) -> Drawn:
-        """The clients of a round, from 1, whatever was drawn before; candidates alone where the sampler `asks`."""
+        """Return the clients of a round, from 1, independent of earlier draws; candidates alone where it `asks`."""
 
     def choose(self, candidates: Drawn, losses: NDArray[np.float64]) -> Drawn:
-        """The cohort among candidates whose losses `(len(candidates.clients),)` are known: all of them."""
+        """Return the cohort among candidates with known losses `(len(candidates.clients),)`: all of them here."""
         return candidates
 
     def sound(self, drawn: Drawn, most: int) -> Drawn:
-        """What was drawn, if it is what was promised and no more than `most`; JobError says what is not."""
+        """Return the draw of a sampler; JobError where it breaks the sampler's own promises or exceeds `most` draws."""
         kind = type(self).__name__
         if not isinstance(drawn, Drawn):
             raise JobError(f"cohort.sampler: {kind} drew a {type(drawn).__name__}; it should be a Drawn")
@@ -77,25 +77,25 @@ class Sampler(ABC):
         return drawn
 
     def random(self, number: int) -> np.random.Generator:
-        """The generator of a round (or whatever else is numbered)."""
+        """Return the generator of a round, or of anything else with a number."""
         return np.random.default_rng(np.random.SeedSequence(entropy(self.seed, number)))
 
     def some(self, round: int, clients: int, size: int) -> Clients:
-        """`size` of the indices below `clients`, each as likely, without replacement, ascending."""
+        """Return `size` of the indices below `clients`, each as likely, without replacement, ascending."""
         if size >= clients:
             return np.arange(clients, dtype=np.int64)
         return np.sort(self.random(round).choice(clients, size, replace=False, shuffle=False)).astype(np.int64)
 
 
 class Uniform(Sampler):
-    """Every client as likely, without replacement."""
+    """Uniform sampling of `size` clients, without replacement."""
 
     def draw(self, round: int) -> Drawn:
         return _once(self.some(round, self.clients, self.size))
 
 
 class Replacement(Sampler):
-    """`size` draws, every client as likely in each, so a client may be drawn more than once."""
+    """Uniform sampling with replacement: `size` draws, so a client may be drawn more than once."""
 
     repeats = True
 
@@ -104,10 +104,11 @@ class Replacement(Sampler):
 
 
 class Poisson(Sampler):
-    """Every client independently with probability `cohort.fraction`, or size / clients; nobody may come.
+    """Poisson sampling: every client independently with probability `cohort.fraction`, or size / clients.
 
-    What accounts of differential privacy assume: Abadi et al. 2016, "Deep Learning with Differential Privacy", and
-    Mironov, Talwar, Zhang 2019, "Renyi Differential Privacy of the Sampled Gaussian Mechanism".
+    A round may have no client.  Accounts of differential privacy assume this draw: Abadi et al. 2016, "Deep Learning
+    with Differential Privacy", and Mironov, Talwar, Zhang 2019, "Renyi Differential Privacy of the Sampled Gaussian
+    Mechanism".
     """
 
     def __init__(self, seed: int, clients: int, size: int, rate: float | None = None) -> None:
@@ -120,11 +121,11 @@ class Poisson(Sampler):
 
 
 class ByExamples(Sampler):
-    """`size` draws, each client with probability proportional to its examples.
+    """Sampling proportional to clients' examples, in `size` draws (Li et al. 2020).
 
-    With replacement this is scheme I of Li, Huang, Yang, Wang, Zhang 2020, "On the Convergence of FedAvg on Non-IID
-    Data", whose mean counts every draw alike and is unbiased.  Without, one client after another is drawn from those
-    that are left, and the mean leans towards small ones.
+    With `replacement` this is scheme I of Li, Huang, Yang, Wang, Zhang 2020, "On the Convergence of FedAvg on Non-IID
+    Data": its mean counts every draw alike and is unbiased.  Without, one client after another is drawn from the rest,
+    and the mean leans towards small ones.
     """
 
     uniform = True
@@ -141,9 +142,9 @@ class ByExamples(Sampler):
 class RoundRobin(Sampler):
     """`size` clients after those of the round before, in index order, and from the first again behind the last.
 
-    A round at the wrap takes the last clients and the first, which are others as long as size <= clients.  With
-    `shuffle` every pass over the clients has an order of its own, and its last round may be smaller: filled up from the
-    next pass, it might hold a client twice.
+    A round at the wrap takes the last clients and the first, all different as long as size <= clients.  With `shuffle`
+    every pass over the clients has an order of its own, and its last round may be smaller: filled up from the next
+    pass, it might hold a client twice.
     """
 
     def __init__(self, seed: int, clients: int, size: int, shuffle: bool = False) -> None:
@@ -159,10 +160,11 @@ class RoundRobin(Sampler):
 
 
 class PowerOfChoice(Sampler):
-    """The `size` of `candidates` that have the highest loss; candidates are drawn by examples, without replacement.
+    """The `size` clients of highest loss among `candidates` drawn by examples (Cho et al. 2022).
 
-    Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning" (d there).  Without
-    `candidates` they are twice as many as the cohort, or all that hold examples where there are fewer.
+    Cho, Wang, Joshi 2022, "Towards Understanding Biased Client Selection in Federated Learning".  `candidates` (d
+    there) are drawn without replacement; where not given, twice as many as the cohort, or all clients with examples if
+    fewer.
     """
 
     uniform = True
@@ -191,19 +193,20 @@ class PowerOfChoice(Sampler):
         return _once(np.sort(drawn), candidates=self.candidates)
 
     def choose(self, candidates: Drawn, losses: NDArray[np.float64]) -> Drawn:
-        """The highest losses; ties go to the lower index, and clients that could not be scored (NaN) come last."""
+        """Return the highest losses; ties go to the lower index, and clients without a score (NaN) come last."""
         highest = np.argsort(-losses, kind="stable")[: self.size]
         return _once(candidates.clients[np.sort(highest)], **candidates.told)
 
 
 class Trace(Sampler):
-    """The first `size` to finish of those asked, on a simulated clock, where a `file` says who is there when.
+    """The first `size` clients to finish on a simulated clock, by a `file` of their presence (Bonawitz et al. 2019).
 
-    A round begins where the one before it closed, or when the next client comes if nobody is there.  It asks
-    ceil(size * over) of the clients there, each as likely; one is done after its latency and work / speed.  It closes
-    when `size` are done, when all that can be are, or `deadline` seconds after it began.  Those who left before they
-    were done are gone, the rest are late, and neither trains.  With a `period` the file repeats every so many seconds.
-    Work takes no time where the file has no speed: with neither latency nor speed the clock stands still.
+    The `file` is a CSV of client, start, end, and optionally speed and latency.  A round begins where the one before it
+    closed, or when the next client comes if nobody is there.  It asks ceil(size * `over`) of the clients there, each as
+    likely; one is done after its latency and work / speed.  It closes when `size` are done, when all possible ones are,
+    or `deadline` seconds after it began.  A client that left before it was done is gone, the others are late, and
+    neither trains.  With a `period` the file repeats every so many seconds.  Work takes no time where the file has no
+    speed: with neither latency nor speed the clock stands still.
     """
 
     def __init__(
@@ -222,7 +225,7 @@ class Trace(Sampler):
         self.work = work
         self.asked = math.ceil(round(size * over, 9))  # 50 * 1.1 is a little above 55
         self.deadline = math.inf if deadline is None else deadline
-        self.stays = read(file, ids(), period)
+        self.stays = read_trace(file, ids(), period)
         self.begins = [Moment()]  # of rounds 1, 2, ...: as far as the clock has been followed
 
     def draw(self, round: int) -> Drawn:
@@ -231,7 +234,7 @@ class Trace(Sampler):
         return self._play(round)
 
     def _play(self, round: int) -> Drawn:
-        """One round from the moment at which it begins, which is known, and with it the moment of the next."""
+        """Return one round's draw from the moment of its begin, known by now, and note the moment of the next."""
         stays = self.stays
         begin, there = stays.opening(self.begins[round - 1])
         asked = there[self.some(round, len(there), self.asked)]
@@ -265,7 +268,7 @@ def _counted(draws: NDArray[np.int64]) -> Drawn:
 
 
 def _chances(sizes: NDArray[np.int64], needed: int) -> NDArray[np.float64]:
-    """Probabilities proportional to examples, where at least `needed` clients must be possible."""
+    """Return probabilities proportional to examples; ValueError where fewer than `needed` clients have any."""
     holding = int(np.count_nonzero(sizes))
     if holding < needed:
         raise ValueError(f"{needed} different clients asked for; {holding} hold examples: take a smaller cohort")

@@ -1,7 +1,7 @@
-"""When clients are there and how fast they work, from a file, and who of those asked finishes before a round closes.
+"""A file of clients' availability and speed, and the race of a round's clients to finish before it closes.
 
-Asking more clients than are wanted, and closing the round at a deadline, are those of Bonawitz et al. 2019, "Towards
-Federated Learning at Scale: System Design" (they ask 130 %).
+Asking more clients than are wanted (130 % in the paper), and closing the round at a deadline: Bonawitz et al. 2019,
+"Towards Federated Learning at Scale: System Design".
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Moment(NamedTuple):
 class Stays:
     """Unbroken stays `[start, end)` in simulated seconds, at most one of a client at any time, clients ascending.
 
-    `speed` is in examples per second, infinite where the file gives none; `latency` in seconds.  What repeats does so
-    every `period` seconds (infinite: never); a stay that crosses the end of a period ends behind it.
+    `speed` is in examples per second, infinite where the file gives none; `latency` in seconds.  All stays repeat every
+    `period` seconds (infinite: never); one across the end of a period ends behind it.
     """
 
     file: str
@@ -50,7 +50,7 @@ class Stays:
     latency: Seconds
 
     def opening(self, moment: Moment) -> tuple[Moment, NDArray[np.intp]]:
-        """The first moment from this one on at which anybody is there, and the stays of those who are.
+        """Return the first moment from this one on with any client there, and the places `(n,)` of the stays there.
 
         Raises Refused where nobody ever comes again.
         """
@@ -66,21 +66,21 @@ class Stays:
         raise Refused(f"{self.file}: at {phase} simulated seconds every client has left, and none comes again")
 
     def later(self, moment: Moment, phase: float) -> Moment:
-        """The moment at `phase` of the period that `moment` lies in, which may be behind its end."""
+        """Return the moment at `phase` of the period of `moment`; a phase beyond the end lies in a later period."""
         turns, rest = divmod(phase, self.period)
         return Moment(moment.turns + int(turns), rest)
 
     def seconds(self, moment: Moment) -> float:
-        """Simulated seconds since the clock stood at 0."""
+        """Return the simulated seconds since the clock stood at 0."""
         return moment.turns * self.period + moment.phase if moment.turns else moment.phase
 
 
 def race(finish: Seconds, end: Seconds, size: int, limit: float) -> tuple[NDArray[np.intp], float, int]:
-    """Of clients that would finish their work at `finish` and leave at `end`: who does, the round's close, who left.
+    """Return the places of the clients in time, the second of the round's close, and how many left too early.
 
-    The round closes when `size` have finished, or all that can have, or all have left, and at `limit` in any case.
-    Gives the places of those who finished, first ones first (ties to the lower place), the second of the close, and
-    how many had left by then with their work undone.
+    Clients would finish their work at `finish` and leave at `end`, both `(n,)`.  The round closes when `size` have
+    finished, or all possible ones, or all have left, and at `limit` in any case.  Places are in the order of finishing
+    (ties to the lower place); those counted as left had gone by the close with their work undone.
     """
     able = np.flatnonzero(finish <= end)
     first = able[np.argsort(finish[able], kind="stable")][:size]
@@ -88,13 +88,12 @@ def race(finish: Seconds, end: Seconds, size: int, limit: float) -> tuple[NDArra
     return first[finish[first] <= close], close, int(np.count_nonzero((end < finish) & (end <= close)))
 
 
-def read(file: str, ids: Sequence[str], period: float | None) -> Stays:
-    """The stays in a CSV file with a header line: `client`, `start`, `end`, and optionally `speed` and `latency`.
+def read_trace(file: str, ids: Sequence[str], period: float | None) -> Stays:
+    """Return the stays in a CSV file with a header line: `client`, `start`, `end`, optionally `speed` and `latency`.
 
-    `ids` are the clients' in index order.  An empty `end` is for ever, or the period's end; an empty `speed` is work
-    that takes no time, an empty `latency` none.  Lines of one client that touch or overlap are one stay, at the speed
-    and latency of the line that it begins with.  Raises JobError for a file that cannot be read and Refused, with the
-    line, for what is wrong in it.
+    `ids` are the clients' in index order.  An empty `end` is for ever, or the period's end; an empty `speed` is work in
+    no time, an empty `latency` none.  Lines of one client that touch or overlap are one stay, at the speed and latency
+    of its first line.  Raises JobError for an unreadable file and Refused, with the line, for an error in it.
     """
     places = {client: place for place, client in enumerate(ids)}
     try:
@@ -119,7 +118,7 @@ Line = tuple[int, float, float, float, float]  # client, start, end, speed, late
 
 
 def _joined(lines: Sequence[Line], period: float | None) -> list[list[float]]:
-    """Lines of one client that touch or overlap as one stay, over the end of a period too."""
+    """Join lines of one client that touch or overlap to one stay, over the end of a period too."""
     stays: list[list[float]] = []
     for client, start, end, *rest in sorted(lines, key=itemgetter(0, 1)):
         if stays and stays[-1][0] == client and start <= stays[-1][2]:

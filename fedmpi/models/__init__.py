@@ -1,6 +1,6 @@
-"""What is trained: factories `(shape, outputs, **options) -> nn.Module`, by name.
+"""Models by name: factories `(shape, outputs, **options) -> nn.Module`.
 
-`shape` is one example's, `outputs` how many numbers the task asks for; the trainer fills in both.  A factory raises
+`shape` is one example's, `outputs` the number of values the task asks for; the trainer fills in both.  A factory raises
 ValueError where the shape cannot fit.  Tensors begin as PyTorch's own layers do.
 """
 

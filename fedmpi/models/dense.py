@@ -1,4 +1,4 @@
-"""Models of flat examples: whatever shape an example has, its values enter as one row."""
+"""Models of flat examples: an example of any shape enters as one row of values."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def mlp(
     hidden: tuple[int, ...] = (200, 200),
     activation: Literal["relu", "gelu", "tanh", "sigmoid"] = "relu",
 ) -> nn.Module:
-    """Fully connected layers; as it stands, the "2NN" of McMahan et al. 2017, section 3.
+    """Fully connected layers; by default the "2NN" of McMahan et al. 2017, section 3.
 
-    784-200-200-10 has 199,210 parameters.
+    `hidden` lists the units of each hidden layer.  `activation` is the function behind each of them.  784-200-200-10
+    has 199,210 parameters.
     """
     if any(width < 1 for width in hidden):
         raise ValueError(f"hidden is {list(hidden)}; every layer should have at least 1 unit")

@@ -78,7 +78,7 @@ def _network(
 
 
 def _left(side: int, filters: tuple[int, ...], padding: int) -> int:
-    """What is left of a side of the image behind all convolutions and pools; less than 1 where it does not fit."""
+    """Return the side of the image behind all convolutions and pools; less than 1 where it does not fit."""
     for _ in filters:
         side = (side + 2 * padding - KERNEL + 1) // POOL
     return side

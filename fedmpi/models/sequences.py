@@ -1,4 +1,4 @@
-"""Models of sequences: what comes next, at every position."""
+"""Models of sequences, with an output for every position."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class CharLSTM(nn.Module):
 def char_lstm(
     shape: tuple[int, ...], outputs: int, embedding: int = 8, hidden: int = 256, layers: int = 2
 ) -> nn.Module:
-    """The character LSTM of McMahan et al. 2017, section 3; `outputs` is the vocabulary, going in and coming out.
+    """The character LSTM of McMahan et al. 2017, section 3, on characters of a vocabulary of `outputs`.
 
+    `embedding` is the size of a character's vector, `hidden` the units of each LSTM layer, `layers` their number.
     820,522 parameters at a vocabulary of 90 (Reddi et al. 2021) where a gate has one bias; PyTorch's have two, which
     makes 822,570.
     """

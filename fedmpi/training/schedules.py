@@ -14,7 +14,7 @@ def constant() -> Schedule:
 
 
 def exponential(decay: float = 0.99) -> Schedule:
-    """decay^(round - 1)."""
+    """`decay`^(round - 1)."""
     if not 0 < decay <= 1:
         raise ValueError("decay should lie in (0, 1]")
     return lambda round, rounds: decay ** (round - 1)

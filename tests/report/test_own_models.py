@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tests.report.test_page import page
-from tests.report.test_runs import job, journal, keep, personal
 
 from fedmpi.report.page import draw, metrics, received, report
 from fedmpi.report.runs import Group, grouped, read
+from tests.report.test_page import page
+from tests.report.test_runs import job, journal, keep, personal
 
 
 def test_own_models_stand_beside_the_common_one(tmp_path: Path) -> None:

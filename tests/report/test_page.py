@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.report.test_runs import Line, job, journal, keep
 
 from fedmpi.flow import Refused
 from fedmpi.report import pictures
 from fedmpi.report.page import metrics, report
 from fedmpi.report.runs import grouped, read
+from tests.report.test_runs import Line, job, journal, keep
 
 
 class Page(HTMLParser):

@@ -16,12 +16,12 @@ BLOCK = 2**17  # values that pass through the elementwise stages and into the su
 
 
 class ReducePath:
-    """One weighted `Reduce` a round.
+    """A path of one weighted `Reduce` a round.
 
-    `begin` empties this rank's wire, `add` enters a client's update, `collect` makes the sum.  A rank that serves no
-    client this round sends zeros.  The wire is what was encoded until the next `begin`, so that a crossing could be
-    made again from the same words.  On a GPU sums are made there and staged through `host`, which is the wire itself
-    where that lies on the host (`stage` forces the copy, so that it can be tested without a GPU).
+    `begin` empties this rank's wire, `add` enters a client's update, `collect` makes the sum.  A rank without a client
+    this round sends zeros.  The encoded wire stays until the next `begin`, so a crossing could be made again from the
+    same words.  On a GPU sums are made there and staged through `host`, the wire itself where it lies on the host
+    (`stage` forces the copy, for tests without a GPU).
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class ReducePath:
 
     @property
     def bytes(self) -> int:
-        """Bytes that a rank's wire holds."""
+        """Bytes of a rank's wire."""
         return self.wire.numel() * self.wire.itemsize
 
     def begin(self) -> None:
         self.wire.zero_()
 
     def add(self, wire: Tensor, passage: Passage) -> None:
-        """Encode one client's wire `(width,)`, which is used up, and enter it into this rank's sum.
+        """Encode one client's wire `(width,)`, whose memory is used up, and enter it into this rank's sum.
 
         Raises Unfit, with nothing entered, where the update is not finite or would not fit.
         """
@@ -82,19 +82,19 @@ class ReducePath:
                 self.wire[earlier * BLOCK : earlier * BLOCK + len(part)].sub_(part)
             raise
 
-    def _fitting(self, made: Tensor, into: Tensor) -> Tensor:
-        """What the stages made of an update, if it is what they said that they would: a sum would hide what is not."""
-        if made.shape != into.shape or made.dtype != into.dtype:
+    def _fitting(self, wire: Tensor, into: Tensor) -> Tensor:
+        """Return an encoded update; JobError where its shape or type differs from its stages' `wire`."""
+        if wire.shape != into.shape or wire.dtype != into.dtype:
             raise JobError(
                 f"aggregation.stages: {', '.join(type(stage).__name__ for stage in self.stages)} made "
-                f"{_words(made.numel(), made.dtype)} of an update, where `wire` says {_words(len(into), into.dtype)}"
+                f"{_words(wire.numel(), wire.dtype)} of an update, where `wire` says {_words(len(into), into.dtype)}"
             )
-        return made
+        return wire
 
     def collect(self, passage: Passage, tally: Tensor) -> tuple[Tensor, dict[str, float]] | None:
-        """Reduce the wire, and the tally (in place) beside it; at home, the mean planes `(up, size)` and the sums.
+        """Reduce the wire, and beside it the tally, in place; return the mean planes `(up, size)` and the sums at home.
 
-        The sums hold the strategy's, and `weight` and `clients`, the totals of both weightings.  None elsewhere.
+        The sums hold the strategy's, and `weight` and `clients`, the totals of both weightings.  Other ranks get None.
         """
         for stage in self.stages:
             if stage.acts_on == "rank":
@@ -112,7 +112,7 @@ class ReducePath:
         return self.layout.planes(wire), dict(zip(names, self.layout.tail(wire).tolist(), strict=True))
 
     def counters(self) -> dict[str, int]:
-        """What the stages counted on this rank since the last call, by name."""
+        """Return this rank's counters of all stages since the last call, by name."""
         return {
             name: number for stage in self.stages for name, number in zip(stage.counters, stage.count(), strict=True)
         }
@@ -123,5 +123,5 @@ def _words(size: int, dtype: torch.dtype) -> str:
 
 
 def first(wrong: Tensor) -> int:
-    """The first place `(width,)` that is wrong; 0 where none is (a sum of finite numbers may overflow)."""
+    """Return the first wrong place of `(width,)`; 0 where none is (a sum of finite numbers may overflow)."""
     return int(wrong.int().argmax())

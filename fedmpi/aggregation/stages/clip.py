@@ -16,7 +16,10 @@ from fedmpi.job import Positive
 
 
 class Clip(Stage):
-    """Scale an update down to an L2 norm of at most `bound`, over what was trained in all its planes."""
+    """Clipping: scale an update down to an L2 norm of at most `bound` (McMahan et al. 2018).
+
+    The norm is over the trained values of all planes.
+    """
 
     counters: ClassVar[tuple[str, ...]] = ("clipped",)
 

@@ -1,4 +1,4 @@
-"""Integers for the sum, so that it does not depend on the order of summing: the same bits at any number of ranks."""
+"""Sums in integers, independent of the order of summing: the same bits at any number of ranks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ BLOCK = 2**18  # values decoded at once: the float64 copy stays in cache
 
 
 class FixedPoint(Stage):
-    """Round every value of the wire, weights and sums included, to a multiple of 2^-`fraction`.
+    """Fixed-point integers: every value of the wire is rounded to a multiple of 2^-`fraction`.
 
-    In 64 bits `fraction` is 32 plus the bits of `cap`, so that a small client's weighted update keeps its digits.  In
-    32 bits it is what the headroom leaves: clip's bound times the clients of a round must fit.  A value that is not
-    finite, or that the sum of a full round could not hold, is stopped before the cast, which would make a number of it.
+    Weights and sums are rounded too.  `bits` is the width of an integer, 32 or 64.  In 64 bits `fraction` is 32 plus
+    the bits of `cap` where not given, so a small client's weighted update keeps its digits.  In 32 bits it is the rest
+    of the headroom: clip's bound times the clients of a round must fit.  A value that is not finite, or too large for
+    the sum of a full round, is stopped before the cast, which would make a number of it.
     """
 
     integers: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The seam that everything goes through: one change to how an update travels."""
+"""The seam of all aggregation: one change to how an update travels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Stage:
     """One change to an update's wire `(width,)`, or to a batch of them `(K, width)`.
 
     `encode` is applied in the job's order on the way out, at each client (`acts_on` "client"), to a rank's sum ("rank")
-    or a site's ("domain"); `decode` in reverse order on the way in, at home.  Both may work in place, and return what
-    they made.  `rides` says what the result can do: be summed ("reduce"), lie side by side ("rows"), or come alone
-    ("deliver").  An `elementwise` stage treats every value alike, so that a path may hand it one piece after another.
+    or a site's ("domain"); `decode` in reverse order on the way in, at home.  Both may work in place, and return the
+    result. `rides` says whether the results can be summed ("reduce"), lie side by side ("rows"), or come alone
+    ("deliver").  An `elementwise` stage treats every value alike, so a path may hand it one piece after another.
     """
 
     acts_on: ClassVar[str] = "client"
@@ -26,7 +26,7 @@ class Stage:
     counters: ClassVar[tuple[str, ...]] = ()  # what `count` counts, summed over ranks into the journal
 
     def wire(self, size: int, dtype: torch.dtype) -> tuple[int, torch.dtype]:
-        """What this stage turns a buffer of `size` values into."""
+        """Return the size and type of the buffer after this stage, for one of `size` values of `dtype` before it."""
         return size, dtype
 
     def encode(self, wire: Tensor, passage: Passage) -> Tensor:
@@ -36,13 +36,13 @@ class Stage:
         return wire
 
     def count(self) -> tuple[int, ...]:
-        """The counters since the last call, in their order."""
+        """Return the counters since the last call, in their order."""
         return ()
 
     def ledger(self) -> dict[str, Any]:
-        """What the journal should know of this crossing, at home."""
+        """Return home's entries for this crossing's journal line, by name."""
         return {}
 
     def error(self, clients: int) -> float:
-        """How far the sum of `clients` wires may be from exact, each value: 0 for a stage that loses nothing."""
+        """Return the largest error of each value in a sum of `clients` wires: 0 for an exact stage."""
         return 0.0

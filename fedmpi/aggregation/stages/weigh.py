@@ -1,4 +1,4 @@
-"""Multiply an update by its client's weight; divide the sum by the weights that came."""
+"""Multiply an update by its client's weight; divide the sum by the total weight."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fedmpi.flow import Passage
 
 
 class Weigh(Stage):
-    """w = min(examples / cap, 1) or 1, each plane and sum as the layout says; the weights ride in the wire's tail.
+    """Weighing by w = min(examples / cap, 1) or 1, each plane and sum as the layout says; weights ride in the tail.
 
-    A client that was drawn twice weighs twice; but what has no weighting, such as a client's own change of state, is
+    A client drawn twice weighs twice; but a plane or sum without weighting, such as a client's own change of state, is
     there once.
 
     It stands where the job's pipeline needs it: behind the stages of values, before those of integers.  Decoding
-    divides each plane and sum by the total of its own weighting; where that is 0, nothing came and the mean is 0.
+    divides each plane and sum by the total of its own weighting; where the total is 0, nothing came and the mean is 0.
     """
 
     def __init__(self, cap: int) -> None:
