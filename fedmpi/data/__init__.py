@@ -1,4 +1,4 @@
-"""What the model is trained on: importers, partitions, and HDF5 shards."""
+"""The data of a run: importers, partitions, and HDF5 shards."""
 
 from fedmpi.data.arrays import write_shards
 from fedmpi.data.columns import Columns

@@ -1,4 +1,4 @@
-"""Shards of arrays that one already has, client by client."""
+"""Shard sets written from a script's own arrays, client by client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedmpi.job import JobError, nearest
 
 
 class Chained:
-    """Arrays `(n_k, ...)` one behind the other, seen as one `(N, ...)`, without a copy of them all."""
+    """Arrays `(n_k, ...)` one behind the other, as one `(N, ...)` without a copy of them all."""
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.arrays = arrays
@@ -26,7 +26,7 @@ class Chained:
         self.dtype = arrays[0].dtype
 
     def __getitem__(self, rows: Rows, /) -> Array:
-        """Rows `(n,)` by number, at least one; quickest where those of one array come together."""
+        """Return rows `(n,)` by number, at least one; quickest where those of one array come together."""
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         cut = np.flatnonzero(np.diff(owner)) + 1
         pieces = [
@@ -49,19 +49,18 @@ def write_shards(
     seed: int = 0,
     overwrite: bool = False,
 ) -> ShardSet:
-    """Write a shard set of arrays that one already has, and open it.
+    """Write a shard set of a script's own arrays, and open it.
 
-    `clients` gives each client's id its arrays `(x, y)`, or `(x, y, x_heldout, y_heldout)` where it says itself what it
-    keeps aside: x `(n, ...)` and y `(n, ...)`, NumPy arrays or torch's, of one shape and type throughout.  `test` is a
-    split `(x, y)` of the set's own.  `holdout` is the part of every client's examples that it keeps aside: where not
-    given, a fifth, or none where there is a test split or clients say themselves.  `scale` times x is what a model
-    should see.  `task` is classification for integer y and regression for floating y where not given.  Labels are
-    `0 .. K-1` where `classes` names them; where not, the labels that are there become those, in their order, named by
-    their numbers, as `fedmpi shard` does it; a warning tells of labels that are stored as others.  The data are dealt
-    to `files` HDF5 files.
+    `clients` gives each client's id its arrays `(x, y)`, or `(x, y, x_heldout, y_heldout)` with its own held-out
+    examples: x `(n, ...)` and y `(n, ...)`, NumPy arrays or torch's, of one shape and type throughout.  `test` is a
+    split `(x, y)` of the set's own.  `holdout` is the part of every client's examples to hold out: where not given, a
+    fifth, or none where there is a test split or clients bring held-out arrays.  A model sees `scale` times x.  `task`
+    is classification for integer y and regression for floating y where not given.  Labels are `0 .. K-1` where
+    `classes` names them; where not, the labels present become those, in their order, named by their numbers, as `fedmpi
+    shard` does it, with a warning.  The data are dealt to `files` HDF5 files.
 
-    Raises JobError, naming the client, for arrays that cannot be; ShardError for numbers that are
-    not finite, or where the disk refuses.
+    Raises JobError, naming the client, for unfit arrays; ShardError for numbers that are not finite, or where the disk
+    refuses.
     """
     writer.check(folder, files, holdout, overwrite)
     listed = _listed(clients)
@@ -116,7 +115,7 @@ def write_shards(
 
 
 def _listed(clients: object) -> list[tuple[str, Sequence[Any]]]:
-    """Clients as `(id, arrays)`; JobError for what has no id, or is no sequence of arrays."""
+    """Return clients as `(id, arrays)`; JobError for one without an id, or without a sequence of arrays."""
     wanted = "give a dict of (x, y) by id, or pairs (id, (x, y))"
     if isinstance(clients, (str, np.ndarray)) or not isinstance(clients, (Mapping, Iterable)):
         raise JobError(f"clients: a {type(clients).__name__} given; {wanted}")
@@ -135,7 +134,7 @@ def _listed(clients: object) -> list[tuple[str, Sequence[Any]]]:
 
 
 def _what(value: object) -> str:
-    """A value in few words: an array's could fill a screen."""
+    """Describe a value in few words: an array's could fill a screen."""
     shape = getattr(value, "shape", None)
     return f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
 
@@ -160,7 +159,7 @@ Pairs = list[tuple[Array, Array]]
 
 
 def _relabelled(pairs: Pairs, task: str, classes: Sequence[str] | None) -> tuple[Pairs, tuple[str, ...], str] | None:
-    """The pairs with labels `0 .. K-1`, their names, and a note; None where they are that, or are not ours to change.
+    """Return the pairs with labels `0 .. K-1`, their names, and a note; None where the labels stay as they are.
 
     A label that nobody has would be an output that nothing trains: labels from 1 made one.
     """
@@ -205,7 +204,7 @@ def _task(task: str | None, y: Array) -> str:
 
 
 def _classes(task: str, every: Sequence[Array], classes: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the labels; where not given, their numbers up to the largest there is."""
+    """Return the names of the labels; where not given, their numbers up to the largest."""
     if classes is not None and len(set(map(str, classes))) < len(classes):
         raise JobError(f"classes: {shown([str(name) for name in classes])} given; each should be another name")
     if task == "regression" or every[0].dtype.kind not in "biu":

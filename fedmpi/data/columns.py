@@ -1,4 +1,4 @@
-"""What an importer gives: the columns of a data set, before they are dealt to clients."""
+"""The columns of a data set as an importer gives them, before they are dealt to clients."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ BLOCK = 2**24  # values looked at at once
 class Columns:
     """Examples `x (N, ...)` with targets `y (N, ...)`.
 
-    `scale` times a stored value is what a model should see, so that images stay one byte a pixel.  `test` is a split
-    of the set's own, `groups (N,)` says whose each example is by nature.  `notes` tell a person what was left out,
-    `became` what was understood of each column of a file.
-    `features` names the columns of x: a number's by its name, one of a text's values as `name=value`.
+    A model sees `scale` times a stored value, so images stay one byte a pixel.  `test` is a split of the set's own,
+    `groups (N,)` names each example's owner.  `notes` are lines for a person about rows left out, `became` a line about
+    the reading of each column of a file.  `features` names the columns of x: a number's by its name, one of a text's
+    values as `name=value`.
     """
 
     x: Array
@@ -42,11 +42,11 @@ class Columns:
 
 
 def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> tuple[Pair, str, tuple[str, ...]]:
-    """Raw targets as stored ones: `((train, test), task, classes)`; an absent test split gives an empty array.
+    """Return raw targets as stored ones: `((train, test), task, classes)`, the test array empty without a test split.
 
     Integers and text become classes `0 .. K-1` in sorted order, known by both splits, unless `task` is regression;
-    floating targets become float32 for regression, unless `task` asks for classes.  Raises ShardError where the
-    targets cannot be what `task` says.
+    floating targets become float32 for regression, unless `task` asks for classes.  Raises ShardError where the targets
+    cannot be of this `task`.
     """
     parts = [flat(train), flat(train[:0] if test is None else test)]
     if parts[0].shape[1:] != parts[1].shape[1:]:
@@ -70,7 +70,7 @@ def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> 
 
 
 def finite(where: str, array: Array) -> None:
-    """ShardError, with how many rows, where floating numbers `(N, ...)` are NaN or infinite."""
+    """Raise ShardError, with the number of rows, where floating numbers `(N, ...)` are NaN or infinite."""
     if array.dtype.kind != "f":
         return
     step = max(1, BLOCK // max(1, array[:1].size))  # in blocks: a mask of it all may be large
@@ -82,12 +82,12 @@ def finite(where: str, array: Array) -> None:
 
 
 def flat(y: Array) -> Array:
-    """Targets of one value each as `(N,)`, however they were stored: some sets say `(N, 1)`."""
+    """Return targets of one value each as `(N,)`, however they were stored: some sets say `(N, 1)`."""
     return y.reshape(len(y)) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def shown(names: Sequence[str], most: int = 8) -> str:
-    """A list for a message: the first names, and how many more there are."""
+    """Return a list for a message: the first names, and the number of all where there are more."""
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -1,4 +1,4 @@
-"""Which rows of a data set are whose, and in which file they go."""
+"""The rows of each client, checked, split into training and held-out ones, and cut into files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dealt:
-    """Whose rows are whose: client k has `rows[offsets[k] : offsets[k + 1]]`."""
+    """Rows by client: client k has `rows[offsets[k] : offsets[k + 1]]`."""
 
     rows: Rows
     offsets: Rows
 
 
 def hands(dealt: object, name: str, examples: int, clients: int | None) -> tuple[list[str], list[Rows]]:
-    """Clients' ids, and the rows of each, of what the partition `name` dealt of so many `examples`.
+    """Return clients' ids, and the rows of each, from the deal of the partition `name` over so many `examples`.
 
-    It may leave rows to nobody, but a row has one owner.  JobError for what is no deal to `clients` (None: any number).
+    A row may be left over, but has one owner at most.  JobError for a wrong deal, or one not to `clients` (None: any
+    number).
     """
     if isinstance(dealt, Mapping):
         ids, given = [str(client) for client in dealt], list(dealt.values())
@@ -55,7 +56,7 @@ def hands(dealt: object, name: str, examples: int, clients: int | None) -> tuple
 
 
 def _hand(where: str, hand: Any, examples: int) -> Rows:
-    """One client's rows as it was dealt them, if they are some."""
+    """Return one client's row numbers `(n,)` as int64; JobError where they are none, or out of range."""
     try:
         rows = np.asarray(hand)
     except ValueError:
@@ -77,9 +78,9 @@ def _hand(where: str, hand: Any, examples: int) -> Rows:
 
 
 def split(rows: Rows, sizes: Rows, fraction: float, rng: np.random.Generator) -> tuple[Dealt, Dealt]:
-    """Rows `(N,)` of clients with `sizes (K,)`, client after client: what each trains on, and keeps aside.
+    """Split rows `(N,)` of clients with `sizes (K,)`, client after client, into training and held-out ones.
 
-    A client keeps `fraction` of its examples aside, drawn at random, rounded, but never its last one.  Rows stay in the
+    A client holds out `fraction` of its examples, drawn at random, rounded, but never its last one.  Rows stay in the
     order of their source within a client.
     """
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -94,12 +95,12 @@ def split(rows: Rows, sizes: Rows, fraction: float, rng: np.random.Generator) ->
 
 
 def offsets(sizes: Rows | Sequence[int]) -> Rows:
-    """Where each of consecutive ranges begins, and where the last one ends: `(K+1,)`."""
+    """Return the starts of consecutive ranges of `sizes (K,)`, and the end of the last: `(K+1,)`."""
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 def cuts(bounds: Rows, files: int) -> list[int]:
-    """The first client of each file, and K: files hold at least one client and about as many examples each."""
+    """Return the first client of each file, and K: files hold at least one client and about as many examples each."""
     clients = len(bounds) - 1
     wanted = bounds[-1] * np.arange(1, files) / files
     nearest = np.searchsorted((bounds[:-1] + bounds[1:]) / 2, wanted)

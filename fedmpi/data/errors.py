@@ -1,4 +1,4 @@
-"""What can be wrong with shards."""
+"""The error of shard sets and of their sources."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from fedmpi.flow import Refused
 
 
 class ShardError(Refused):
-    """A shard set, or a file to make one of, that is not as it should be: names the file, what is wrong, the remedy."""
+    """A fault of a shard set, or of a file to make one of: names the file, the fault, the remedy."""
 
     code = 1

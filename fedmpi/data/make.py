@@ -39,10 +39,9 @@ def make(
     """Write the shard set `out` of an importer's data, dealt to `clients` by a partition; both are picked by name.
 
     Options may be text, as a command line has them.  `clients` may be left out where the partition knows (natural).
-    `holdout` is the part of each client's examples that it keeps aside: where not given, a fifth, or none where the
-    source has a test split of its own.  `progress` is told what happens, a line at a time, `written` how many
-    of all examples are in the files.  Raises JobError for what
-    was asked, ShardError for what was found.
+    `holdout` is the part of each client's examples to hold out: where not given, a fifth, or none where the source has
+    a test split of its own.  `progress` is called with each line about the work, `written` with the number of examples
+    written so far and of all.  Raises JobError for a fault of the arguments, ShardError for one of the data.
     """
     told = progress or (lambda line: None)
     if clients is None and partition != "natural":
@@ -109,7 +108,7 @@ def make(
 
 
 def _check_group(source: str, partition: str, given: Mapping[str, Any]) -> None:
-    """Refuse a client column that no one looks at: it would be no feature either."""
+    """Refuse a client column that the partition ignores: it would be no feature either."""
     group = given.get("group")
     if source in IMPORTERS and group is not None and "groups" not in options(find(PARTITIONS, partition, "partition")):
         told = f"{partition} does not look at clients of the data's own: --partition natural does"
@@ -117,7 +116,7 @@ def _check_group(source: str, partition: str, given: Mapping[str, Any]) -> None:
 
 
 def _written(given: Mapping[str, Any] | None) -> dict[str, str]:
-    """Options as the manifest keeps them; a path may hold bytes that are no text."""
+    """Return options for the manifest; a path may hold bytes that are no text."""
     return {name: str(value).encode(errors="backslashreplace").decode() for name, value in (given or {}).items()}
 
 
@@ -130,9 +129,9 @@ def _arrays(columns: Columns) -> tuple[Array, ...]:
 
 
 def deal_options(source: str, partition: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of a command line sorted by whose they are: `(source_options, partition_options)`.
+    """Sort options of a command line by their owner: `(source_options, partition_options)`.
 
-    Raises JobError for one that neither has.
+    Raises JobError for an option of neither.
     """
     known = [
         (source, options(find(IMPORTERS, source, "importer"), IMPORTER_GIVEN)),

@@ -1,7 +1,7 @@
-"""Who gets which examples: rows dealt to clients, as index arrays.
+"""Partitions by name: rows dealt to clients, as index arrays.
 
-Every partition is called by name with what it asks for of `y (N,)`, `clients`, `rng` and `groups (N,)`, and gives a
-list of row indices, one array per client, or a dict of them by client id.
+A partition takes any of `y (N,)`, `clients`, `rng` and `groups (N,)`, and returns a list of row indices, one array per
+client, or a dict of them by client id.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TRIES = 1000  # draws of the class-wise Dirichlet before giving up
 
 
 def iid(y: NDArray[Any], clients: int, rng: np.random.Generator) -> list[Rows]:
-    """Shuffle, cut in equal parts: sizes differ by one at most."""
+    """Shuffled rows cut in equal parts: sizes differ by one at most."""
     _enough(y, clients, "clients")
     return list(np.array_split(rng.permutation(len(y)), clients))
 
@@ -31,10 +31,10 @@ def shards(
     rng: np.random.Generator,
     per_client: Annotated[int, Field(ge=1, description="shards that each client gets")] = 2,
 ) -> list[Rows]:
-    """Sort by label, cut into `clients * per_client` shards, deal that many to each client at random.
+    """Rows sorted by label, cut into shards, a few of them for each client at random (McMahan et al. 2017).
 
     McMahan, Moore, Ramage, Hampson, Aguera y Arcas 2017, "Communication-Efficient Learning of Deep Networks from
-    Decentralized Data", section 3.
+    Decentralized Data", section 3.  There are clients times `per_client` shards, `per_client` for each client.
     """
     labels = _labels(y)
     _enough(labels, clients * per_client, f"shards, {per_client} (per_client) for each of {clients} clients")
@@ -49,9 +49,10 @@ def labels(
     rng: np.random.Generator,
     per_client: Annotated[int, Field(ge=1, description="classes that each client holds")] = 2,
 ) -> list[Rows]:
-    """Client i holds class i modulo the classes and `per_client` - 1 others; holders of a class share it equally.
+    """A few classes for each client, each class shared equally by its holders (Li et al. 2022, NIID-Bench).
 
-    A class that nobody drew stays out.  Li, Diao, Chen, He 2022 (NIID-Bench), "#C = k" of section IV.
+    Client i holds class i modulo the classes and `per_client` - 1 others.  A class without a holder stays out.  Li,
+    Diao, Chen, He 2022, "Federated Learning on Non-IID Data Silos: An Experimental Study", "#C = k" of section IV.
     """
     kinds = np.unique(_labels(y))
     if per_client > len(kinds):
@@ -79,10 +80,11 @@ def dirichlet(
     alpha: Alpha = 0.5,
     least: Annotated[int, Field(ge=0, description="examples that each client has at least")] = 10,
 ) -> list[Rows]:
-    """Class-wise: each class is cut over clients by p ~ Dir(alpha), but not to those that hold N/K examples already.
+    """Dirichlet proportions over clients for each class, with varying sizes (Li et al. 2022, NIID-Bench).
 
-    Drawn again until every client has `least` examples.  Sizes vary.  Li, Diao, Chen, He 2022, "Federated Learning on
-    Non-IID Data Silos: An Experimental Study" (NIID-Bench), after Yurochkin et al. 2019.
+    Each class is cut over clients by p ~ Dir(`alpha`), but not to those with N/K examples already; the smaller `alpha`,
+    the more clients differ.  Drawn again until every client has `least` examples.  Li, Diao, Chen, He 2022, "Federated
+    Learning on Non-IID Data Silos: An Experimental Study" (NIID-Bench), after Yurochkin et al. 2019.
     """
     labels = _labels(y)
     _enough(labels, clients * least, f"examples, {least} (least) for each of {clients} clients")
@@ -105,7 +107,7 @@ def dirichlet(
 
 
 def _cuts(per_class: Rows, clients: int, rng: np.random.Generator, alpha: float) -> Rows:
-    """Where each class `(C, K+1)` is cut: client k gets its examples from column k up to column k+1."""
+    """Return the cuts of each class `(C, K+1)`: client k gets its examples from column k up to column k+1."""
     held = np.zeros(clients, dtype=np.int64)
     cuts = np.zeros((len(per_class), clients + 1), dtype=np.int64)
     for label, count in enumerate(per_class):
@@ -120,11 +122,12 @@ def _cuts(per_class: Rows, clients: int, rng: np.random.Generator, alpha: float)
 
 
 def dirichlet_client(y: NDArray[Any], clients: int, rng: np.random.Generator, alpha: Alpha = 0.5) -> list[Rows]:
-    """Client-wise: each client draws q ~ Dir(alpha * prior) over classes and N // K examples from it, unreplaced.
+    """Dirichlet proportions over classes for each client, with equal sizes (Hsu et al. 2019).
 
-    A class that is exhausted is left out and q renormalised.  The N modulo K examples at the end go to nobody.  Hsu,
-    Qi, Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
-    section 3.
+    Each client draws q ~ Dir(`alpha` * prior) over classes and N // K examples from it, unreplaced; the smaller
+    `alpha`, the more clients differ.  An exhausted class is left out and q renormalised.  The N modulo K examples at
+    the end go to nobody.  Hsu, Qi, Brown 2019, "Measuring the Effects of Non-Identical Data Distribution for Federated
+    Visual Classification", section 3.
     """
     labels = _labels(y)
     _enough(labels, clients, "clients")
@@ -153,7 +156,7 @@ def dirichlet_client(y: NDArray[Any], clients: int, rng: np.random.Generator, al
 
 
 def natural(groups: NDArray[Any] | None, clients: int | None) -> dict[str, Rows]:
-    """One client for each value of the client column, in sorted order, with that value as its id."""
+    """One client for each value of the client column, in sorted order, with the value as its id."""
     if groups is None:
         raise ValueError("this source has no client column; name it with group, or take another partition")
     names, owner, sizes = np.unique(groups, return_inverse=True, return_counts=True)

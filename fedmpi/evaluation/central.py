@@ -1,4 +1,4 @@
-"""The score of all test examples, streamed through torchmetrics; what it says of few examples, `metrics` says too."""
+"""The score of all test examples, streamed through torchmetrics, equal to `metrics` on few examples."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def central(
     batch: int,
     device: torch.device | str,
 ) -> dict[str, float]:
-    """Loss, then `metrics`, of examples `(N, ...)` on the host, N at least 1; NaN where undefined.
+    """Return the loss, then `metrics`, of examples `(N, ...)` on the host, N at least 1; NaN where undefined.
 
-    Batches pass by and only sums are kept; but auroc keeps a number per example and class, and a user's own metric all
+    Batches pass by and only sums stay; but auroc stores a number per example and class, and a user's own metric all
     outputs, because they are no sums.
     """
     loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -46,7 +46,7 @@ def central(
 
 
 def ready(task: Task, metrics: Sequence[str]) -> None:
-    """Import what the central score of `metrics` needs, which takes seconds that are no part of a round's."""
+    """Import the modules of the central score of `metrics`: the seconds are then no part of a round's."""
     for name in metrics:
         metric = task.metrics.get(name)
         if isinstance(metric, Metric):
@@ -54,7 +54,7 @@ def ready(task: Task, metrics: Sequence[str]) -> None:
 
 
 def _kind(metric: Metric) -> Callable[..., Any]:
-    """The class of torchmetrics that streams a metric."""
+    """Return the torchmetrics class of a metric."""
     room, _, name = metric.stream.partition(".")
     try:
         kind: Callable[..., Any] = getattr(importlib.import_module(f"torchmetrics.{room}"), name)
@@ -66,7 +66,7 @@ def _kind(metric: Metric) -> Callable[..., Any]:
 class _Stream:
     """A torchmetrics object, fed batch by batch.
 
-    It counts in double precision (its float32 would say 0.94999999 for 95 of 100) and is told nothing of processes.
+    It counts in double precision (its float32 would say 0.94999999 for 95 of 100) and knows nothing of processes.
     """
 
     def __init__(self, metric: Metric, outputs: Tensor, y: Tensor) -> None:
@@ -118,7 +118,7 @@ def _compute(metric: Any) -> Tensor:
 
 
 def _defined(metric: Any) -> Tensor:
-    """Mean area of the classes that have one: torchmetrics gives 0 to a class that no example belongs to."""
+    """Return the mean area over classes that have one: torchmetrics gives 0 to a class without examples."""
     areas, target, preds = metric.compute(), torch.cat(metric.target), torch.cat(metric.preds)
     many = torch.bincount(target, minlength=max(2, areas.numel()))
     areas = torch.where((many > 0) & (many < len(target)), areas, torch.nan)
@@ -126,7 +126,7 @@ def _defined(metric: Any) -> Tensor:
 
 
 def _unrounded(metric: Any) -> Tensor:
-    """R2 of torchmetrics' sums; its own result takes sums below 1e-4 for zero, whatever the unit of the targets."""
+    """Return R2 of torchmetrics' sums; its own result takes sums below 1e-4 for zero, whatever the targets' unit."""
     return explained(metric.residual, metric.sum_squared_error - metric.sum_error.square() / metric.total)
 
 

@@ -13,7 +13,7 @@ from fedmpi.flow import Task
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """`eval()`, and no gradients; afterwards every module is in the mode it was in (a person may freeze some)."""
+    """Hold a model in `eval()` without gradients; afterwards each module has its own mode back (some may be frozen)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -25,6 +25,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def outputs(model: nn.Module, task: Task, x: Tensor, batch: int, device: torch.device | str) -> Iterator[Tensor]:
-    """The model's outputs, on `device`, of each `batch` of stored columns `x` `(N, ...)` on the host."""
+    """Yield the model's outputs, on `device`, of each `batch` of stored columns `x` `(N, ...)` on the host."""
     for part in torch.split(x, batch):
         yield model(task.inputs(part.to(device, non_blocking=True)))

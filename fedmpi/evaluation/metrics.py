@@ -1,8 +1,8 @@
 """The metrics of each task, as a few sums in plain torch: fast enough for every client of a round.
 
-Of several classes, precision, recall and f1 are means over the classes that were seen or predicted, and auroc is the
-mean, one class against the rest, over those that some examples belong to and some do not.  A number that the examples
-do not define is NaN: auroc of one class, r2 of one value.  `central` has the same numbers from torchmetrics.
+Of several classes, precision, recall and f1 are means over the classes seen or predicted, and auroc is the mean, one
+class against the rest, over those with some examples inside and some outside.  A number is NaN where the examples do
+not define it: auroc of one class, r2 of one value.  `central` has the same numbers from torchmetrics.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Pair = tuple[Tensor, Tensor]
 class Metric:
     """A metric of ours, called like a user's own function: `metric(outputs, y)` is a float64 scalar tensor.
 
-    `prepare` makes of outputs and targets what both `score` (the sums) and torchmetrics take; `stream` names the
-    torchmetrics class, made with `options`, that comes to the same number batch by batch.
+    `prepare` makes the arguments of both `score` (the sums) and torchmetrics from outputs and targets; `stream` names
+    the torchmetrics class with the same number batch by batch, made with `options`.
     """
 
     prepare: Callable[[Tensor, Tensor], Pair]
@@ -41,21 +41,21 @@ class Metric:
 
 
 def higher_is_better(metric: str, task: Task) -> bool:
-    """Whether more of it is better: not of losses and errors; a user's function may say so in an attribute."""
+    """Return whether more is better: not of losses and errors; a user's function may say so in an attribute."""
     return bool(getattr(task.metrics.get(metric), "higher_is_better", metric not in LOWER))
 
 
 def client_scores(outputs: Tensor, y: Tensor, task: Task, metrics: Sequence[str]) -> Tensor:
-    """Loss, then `metrics`, of one client's examples: float64 `(1 + len(metrics),)`, NaN where undefined.
+    """Return loss, then `metrics`, of one client's examples: float64 `(1 + len(metrics),)`, NaN where undefined.
 
-    Raises JobError for a metric of a person's own that fails, or gives no number.
+    Raises JobError for a failing metric of a person's own, or one without a number.
     """
     loss = torch.as_tensor(task.loss(outputs, y), dtype=torch.float64, device=outputs.device)
     return torch.stack([loss, *(measured(name, task.metrics[name], outputs, y) for name in metrics)])
 
 
 def measured(name: str, metric: Callable[[Tensor, Tensor], Any], outputs: Tensor, y: Tensor) -> Tensor:
-    """What a metric says of examples, a float64 scalar tensor; JobError where one of a person's own says no number."""
+    """Return a metric of examples, a float64 scalar tensor; JobError where one of a person's own gives no number."""
     try:
         score = metric(outputs, y)
     except Exception as error:
@@ -77,7 +77,7 @@ def measured(name: str, metric: Callable[[Tensor, Tensor], Any], outputs: Tensor
 
 
 def aligned(outputs: Tensor, y: Tensor) -> Pair:
-    """Logits `(N, T, K)` and next characters `(N, T)`, or `(N,)` of the last position alone, as rows and labels."""
+    """Return logits `(N, T, K)` and next characters `(N, T)`, or `(N,)` of the last position, as rows and labels."""
     if outputs.dim() > y.dim() + 1:
         outputs = outputs[:, -1]
     return outputs.flatten(0, -2), y.long().flatten()
@@ -152,7 +152,7 @@ def _positive(rate: Rate) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _auroc(preds: Tensor, target: Tensor) -> Tensor:
-    """Area under the ROC curve of each class by ranks, ties at their mean rank (Mann and Whitney 1947), then the mean.
+    """Return the mean area under the ROC curve of each class by ranks, ties at their mean rank (Mann, Whitney 1947).
 
     `preds` is `(N, K)`, or `(N,)` for the second of two classes.
     """
@@ -182,7 +182,7 @@ def _determination(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def explained(residual: Tensor, spread: Tensor) -> Tensor:
-    """R2 of each column from its sums of squares, then the mean over columns whose targets differ; NaN if none do."""
+    """Return R2 of each column from its sums of squares, averaged over columns with differing targets; NaN if none."""
     return torch.where(spread > 0, 1 - residual / spread, torch.nan).nanmean()
 
 

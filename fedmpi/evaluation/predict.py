@@ -1,4 +1,4 @@
-"""What a model says of examples that nobody has labelled."""
+"""A model's predictions of unlabelled examples."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fedmpi.flow import Task
 def predictions(
     model: nn.Module, task: Task, x: Tensor, batch: int, device: torch.device | str
 ) -> dict[str, NDArray[Any]]:
-    """Columns, a row per example of `x` `(N, ...)`, N at least 1: "prediction" and, of classes, "probability" `(N, K)`.
+    """Return columns, a row per example of `x` `(N, ...)`: "prediction" and, of classes, "probability" `(N, K)`.
 
-    A prediction is a class's index, a number, or the character after each position.  A task without `predict` gives
-    the model's outputs as they are.
+    N is at least 1.  A prediction is a class's index, a number, or the character after each position.  A task without
+    `predict` gives the model's outputs as they are.
     """
     predict = getattr(task, "predict", lambda made: {"prediction": made})
     with frozen(model):

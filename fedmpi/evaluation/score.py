@@ -1,4 +1,4 @@
-"""How good a model is, for the journal: all test examples at once, and each client's own."""
+"""The scores of a model for the journal: of all test examples at once, and of each client's own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fedmpi.job import JobError, nearest
 
 
 class Scorer:
-    """Scores models on a task: the loss, then `metrics` (the task's leading one where None), in this order.
+    """A scorer of models on a task: the loss, then `metrics` (the task's leading one where None), in this order.
 
     `x` and `y` are columns on the host; batches of `batch` are moved to `device`, where the model is.  Raises JobError
-    for a metric that the task does not have.
+    for a metric missing from the task.
     """
 
     def __init__(self, task: Task, metrics: Sequence[str] | None, batch: int, device: torch.device | str) -> None:
@@ -37,14 +37,14 @@ class Scorer:
         self.names = ("loss", *self.metrics)
 
     def central(self, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float | None]:
-        """Each name's score over all examples, None where it is undefined or not finite; {} of no examples."""
+        """Return each name's score over all examples, None where undefined or not finite; {} of no examples."""
         if not len(y):
             return {}
         scores = central(model, self.task, x, y, self.metrics, self.batch, self.device)
         return {name: _finite(score) for name, score in scores.items()}
 
     def client(self, model: nn.Module, x: Tensor, y: Tensor) -> NDArray[np.float64]:
-        """One client's row `(len(names),)`, NaN where undefined or where it holds no examples.
+        """Return one client's row `(len(names),)`, NaN where undefined or where it holds no examples.
 
         It depends on the model and these examples alone, so any rank comes to the same row.
         """
@@ -57,10 +57,10 @@ class Scorer:
         return scores
 
     def summarise(self, rows: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
-        """Of clients' rows `(K, len(names))`: each name's mean, worst tenth and standard deviation over clients.
+        """Return each name's mean, worst tenth and standard deviation over clients' rows `(K, len(names))`.
 
-        Clients count alike, whatever their size, and only where their score is a number; the worst tenth is the mean
-        of the worst ceil(K / 10) of those.  {} where no client has a score, None for what is undefined or not finite.
+        Clients count alike, whatever their size, and only where their score is a number; the worst tenth is the mean of
+        the worst ceil(K / 10) of those.  {} where no client has a score, None for an undefined or infinite score.
         """
         if np.isnan(rows).all():
             return {}

@@ -1,4 +1,4 @@
-"""Several models used as one: what each says of an example, as probabilities, is averaged (a soft vote)."""
+"""Several models used as one: their probabilities for an example are averaged (a soft vote)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fedmpi.flow import Task
 class Ensemble(nn.Module):
     """Members of one kind; only those with a `vote` are asked, and all of them as long as nobody has one.
 
-    The outputs are what one model would say with the mean of the members' probabilities (or numbers): the task's
-    `vote` makes them of `(members, N, ...)`.
+    The outputs are those of one model with the mean of the members' probabilities (or numbers): the task's `vote` makes
+    them of `(members, N, ...)`.
     """
 
     def __init__(self, members: Sequence[nn.Module], task: Task) -> None:
@@ -29,7 +29,7 @@ class Ensemble(nn.Module):
         return outputs
 
     def voting(self) -> Ensemble:
-        """The ensemble without members that have no vote."""
+        """Return the ensemble without members that have no vote."""
         if any(self.votes):
             self.members = nn.ModuleList([self.members[place] for place, votes in enumerate(self.votes) if votes])
             self.votes = [True] * len(self.members)

@@ -1,4 +1,4 @@
-"""Where data comes from: functions that give Columns, called by name with their options and `rng`."""
+"""Importers by name: functions of their options and `rng` that return Columns."""
 
 from __future__ import annotations
 

@@ -31,11 +31,13 @@ def npz(
         float | None, Field(description="what x is multiplied with for the model; 1/255 for bytes")
     ] = None,
 ) -> Columns:
-    """Arrays `x (N, ...)` and `y (N, ...)`, a test split of their own where both its names are there.
+    """Arrays of a NumPy archive: examples, targets, and a test split where both its names are there.
 
-    `group` names the array that says whose each example is; one called `client` needs no naming.  Bytes of shape
-    (N, H, W) are grey images and stored as (1, H, W); byte images have scale 1/255 unless `scale` says otherwise;
-    images are channels first, as everywhere in PyTorch.  Integer or text targets are classes.
+    `source` is the .npz file.  `x` names its array of examples, (N, ...), `y` that of their targets, (N, ...).
+    `test_x` and `test_y` name those of the test split.  `group` names the array of each example's owner; one called
+    `client` needs no naming.  `task` is for targets with a type that leaves it open.  Bytes of shape (N, H, W) are grey
+    images and stored as (1, H, W); byte images have scale 1/255 unless `scale` says otherwise; images are channels
+    first, as everywhere in PyTorch.  Integer or text targets are classes.
     """
     arrays = read(source)
     if not arrays:
@@ -70,7 +72,7 @@ def npz(
 
 
 def read(source: Path) -> dict[str, Array]:
-    """The arrays of an archive by name; JobError where there is no file, ShardError where it holds no plain ones."""
+    """Return an archive's arrays by name; JobError without a file, ShardError for one without plain arrays."""
     if not source.is_file():
         raise JobError(f"source: there is no file {source}")
     what = "an npz archive of plain arrays"
@@ -87,14 +89,14 @@ def read(source: Path) -> dict[str, Array]:
 
 
 def single(source: Path) -> Array:
-    """The one array of a .npy file; ShardError for what is none."""
+    """Return the one array of a .npy file; ShardError for any other file."""
     with _explained(source, "a plain array"), source.open("rb") as file:
         return _plain(file, source.stat().st_size, source.name)
 
 
 @contextmanager
 def _explained(source: Path, what: str) -> Iterator[None]:
-    """Whatever zipfile, zlib, NumPy and Python's own parser meet in a damaged file, as one line."""
+    """Raise the errors of zipfile, zlib, NumPy and Python's own parser at a damaged file as one line, a ShardError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they think of a damaged header
@@ -105,7 +107,7 @@ def _explained(source: Path, what: str) -> Iterator[None]:
 
 
 def _plain(file: IO[bytes], length: int, name: str) -> Array:
-    """An array as NumPy writes one, read to its end: there its checksum is, and a header only claims a size."""
+    """Return an array as NumPy writes one, read to its end: there its checksum is, and a header only claims a size."""
     version = format_.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"{name} is of version {version}")

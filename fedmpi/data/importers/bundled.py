@@ -1,4 +1,4 @@
-"""The sets that scikit-learn ships: they need no download."""
+"""The sets bundled with scikit-learn: they need no download."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _labelled(bunch: Any, task: str) -> Columns:
 
 
 def _standardised(x: Any) -> Any:
-    """Each feature to mean 0 and standard deviation 1 over the whole set, in float32."""
+    """Return each feature with mean 0 and standard deviation 1 over the whole set, in float32."""
     return ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
 
 

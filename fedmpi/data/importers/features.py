@@ -1,4 +1,4 @@
-"""What a column of cells becomes: numbers, a category, or nothing; and the words that tell a person so."""
+"""A table's feature columns: numbers, categories or nothing, and a person's line about each."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Feature = tuple[Block, list[str], str]
 
 @dataclass(frozen=True)
 class Found:
-    """What a column is: most of its cells that hold something are numbers, or words, or none holds anything.
+    """The kind of a column: most of its cells that hold something are numbers, or words, or none holds anything.
 
-    `numbers` counts those that are numbers, or that a person would read as some; `declared`: a person said what it is.
+    `numbers` counts the cells that are numbers, or that a person would read as some; `declared`: a person named the
+    kind.
     """
 
     is_a: Literal["number", "category", "nothing"]
@@ -39,7 +40,7 @@ class Found:
 
 
 def look(cells: Iterable[str], missing: Missing, declared: bool = False) -> Found:
-    """What a training file's column is; `declared` says that it is a category, whatever its cells look like."""
+    """Return the kind of a training file's column; `declared` makes it a category, whatever its cells look like."""
     counts = Counter(cells)
     present = [cell for cell in counts if not (missing.word(cell, True) if declared else missing.quantity(cell))]
     numbers = sum(counts[cell] for cell in present if number(cell) is not None or looks_like(cell) is not None)
@@ -51,7 +52,7 @@ def look(cells: Iterable[str], missing: Missing, declared: bool = False) -> Foun
 
 
 def lacks(cells: Sequence[str], found: Found, missing: Missing) -> NDArray[np.bool_]:
-    """Which cells `(N,)` of a column are missing."""
+    """Return a mask `(N,)` of a column's missing cells."""
     known = {
         cell: missing.quantity(cell) if found.is_a == "number" else missing.word(cell, found.declared)
         for cell in set(cells)
@@ -60,7 +61,7 @@ def lacks(cells: Sequence[str], found: Found, missing: Missing) -> NDArray[np.bo
 
 
 def doubles(sheet: Sheet, name: str) -> NDArray[np.float64]:
-    """A complete column of numbers `(N,)`; ShardError, with its place and the way out, for a cell that is none."""
+    """Return a complete column of numbers `(N,)`; ShardError, with its place and the way out, for any other cell."""
     cells = sheet.columns[name]
     known = {cell: number(cell) for cell in set(cells)}
     wrong = next((row for row, cell in enumerate(cells) if known[cell] is None), None)
@@ -76,7 +77,7 @@ def doubles(sheet: Sheet, name: str) -> NDArray[np.float64]:
 
 
 def singles(sheet: Sheet, name: str) -> NDArray[np.float32]:
-    """`doubles` as float32; ShardError for a number that is too large."""
+    """Return `doubles` as float32; ShardError for a number too large for it."""
     values = doubles(sheet, name)
     with np.errstate(over="ignore", under="ignore"):
         single = values.astype(np.float32)
@@ -89,13 +90,13 @@ def singles(sheet: Sheet, name: str) -> NDArray[np.float32]:
 
 
 def numbers(name: str, train: Sheet, test: Sheet | None) -> Feature:
-    """A column of numbers in both splits `(N, 1)`, its name, and what to tell of it."""
+    """Return a column of numbers in both splits `(N, 1)`, its name, and a line about it."""
     in_test = np.zeros(0, np.float32) if test is None else singles(test, name)
     return (singles(train, name)[:, None], in_test[:, None]), [name], number_told(train, name)
 
 
 def number_told(sheet: Sheet, name: str) -> str:
-    """The range of a column of numbers, and what float32 does to it."""
+    """Return a line with the range of a column of numbers, and the loss by float32."""
     values, single = doubles(sheet, name), singles(sheet, name)
     told = f"numbers, {values.min():g} to {values.max():g}"
     rounded = int(((np.abs(values) > EXACT) & (values == np.rint(values)) & (single != values)).sum())
@@ -115,7 +116,10 @@ def is_code(cell: str) -> bool:
 
 
 def category(name: str, train: Sheet, test: Sheet | None, found: Found) -> Feature:
-    """A column of words in both splits, one indicator `(N, values)` per value of the training file, sorted."""
+    """Return a column of words in both splits, with names of its indicators, and a line about it.
+
+    There is one indicator `(N, values)` per value of the training file, sorted.  ShardError for too many values.
+    """
     counts = Counter(train.columns[name])
     values = sorted(counts)
     if len(values) > CATEGORIES:
@@ -140,7 +144,7 @@ def category(name: str, train: Sheet, test: Sheet | None, found: Found) -> Featu
 
 
 def counted(counts: Counter[Any], one: str = "value", more: str = "values") -> str:
-    """How many values, and whether most of them are there once: then they may be keys, dates or odd numbers."""
+    """Return the number of values, and whether most occur once: then they may be keys, dates or odd numbers."""
     once = sum(count == 1 for count in counts.values())
     told = f"{len(counts)} {one if len(counts) == 1 else more}"
     return f"{told}, most of them once" if len(counts) >= MANY and 2 * once > len(counts) else told

@@ -1,4 +1,4 @@
-"""Sets that are drawn, not read: what a model should learn from them is known."""
+"""Drawn sets: the model to be learned from them is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ def linear(
     intercept: Annotated[float, Field(description="of the line")] = 2.0,
     noise: Annotated[float, Field(ge=0, description="the standard deviation around the line")] = 0.1,
 ) -> Columns:
-    """A line: y = slope * x + intercept + noise, x (N, 1) uniform in [-1, 1], the noise normal with that deviation."""
+    """A line: y = slope * x + intercept + noise, x (N, 1) uniform in [-1, 1].
+
+    `examples` is the number of points drawn, `slope` and `intercept` are the line's.  `noise` is the standard deviation
+    of the normal noise around it.
+    """
     x = rng.uniform(-1.0, 1.0, examples)
     y = slope * x + intercept + noise * rng.standard_normal(examples)
     return Columns(x=x[:, None].astype(np.float32), y=y.astype(np.float32), task="regression")

@@ -26,10 +26,11 @@ def idx(
     source: Annotated[Path, Field(description="the folder that holds the files")],
     prefix: Annotated[str, Field(description="what the files' names begin with, as emnist-letters-")] = "",
 ) -> Columns:
-    """A folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, as its own split, `t10k-...`; .gz too.
+    """MNIST-style idx files of a folder, with a test split where it is there, plain or gzipped (LeCun et al. 1998).
 
-    Images are stored as (1, H, W); bytes keep their type, with scale 1/255.  Where files of several sets lie there,
-    as in EMNIST's folder, `prefix` says which: `emnist-letters-`.
+    `source` is the folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, as its own split, `t10k-...`;
+    .gz too.  Images are stored as (1, H, W); bytes keep their type, with scale 1/255.  Where files of several sets lie
+    there, as in EMNIST's folder, `prefix` picks one set: `emnist-letters-`.
     """
     if not source.is_dir():
         raise JobError(f"source: {source} is not a folder; idx takes the one that holds the train-images file")
@@ -66,7 +67,7 @@ def _split(folder: Path, prefix: str, names: tuple[str, ...]) -> tuple[Array, Ar
 
 
 def _find(folder: Path, prefix: str, names: tuple[str, ...], kind: str, dimensions: int) -> Path | None:
-    """The one file of a split: some sets write a dot for the dash, most are gzipped; plain is taken before .gz."""
+    """Return the one file of a split: some sets write a dot for the dash, most are gzipped; plain comes before .gz."""
     stems = [f"{prefix}{name}-{kind}{dot}idx{dimensions}-ubyte" for name in names for dot in "-."]
     for stem in stems:
         for path in (folder / stem, folder / f"{stem}.gz"):
@@ -76,7 +77,7 @@ def _find(folder: Path, prefix: str, names: tuple[str, ...], kind: str, dimensio
 
 
 def read(path: Path) -> Array:
-    """The array of one idx file, in native byte order; ShardError where the file is not what its header says."""
+    """Return the array of one idx file, in native byte order; ShardError where the file belies its header."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:

@@ -24,9 +24,10 @@ UNNAMED = re.compile(r"Unnamed: [0-9.]+")  # what pandas calls a column without 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The rows of a file, column by column, and the line that each row was read from.
+    """The rows of a file, column by column, and the line of the file where each row ends.
 
-    A column without a name is called as pandas calls it, `Unnamed: 0` for the first.  `notes` tell what was understood.
+    A column without a name is called as pandas calls it, `Unnamed: 0` for the first.  `notes` are lines about the
+    reading of the file.
     """
 
     path: Path
@@ -36,19 +37,19 @@ class Sheet:
     notes: tuple[str, ...] = ()
 
     def where(self, row: int, name: str) -> str:
-        """A cell's place in the file, for a message."""
+        """Return a cell's place in the file, for a message."""
         return f"{self.path}, line {self.lines[row]}, column {name!r}"
 
     def only(self, keep: NDArray[np.bool_]) -> Sheet:
-        """The rows `(N,)` that are to be kept."""
+        """Return the sheet of the rows in the mask `(N,)`."""
         rows = np.flatnonzero(keep).tolist()
         kept = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
         return replace(self, columns=kept, lines=[self.lines[row] for row in rows])
 
     def leaves_out(self, name: str) -> str | None:
-        """Why a column without a name of its own is no feature; None where it may be one.
+        """Return why a column without a name of its own is no feature; None where it may be one.
 
-        ShardError where it has no name and cannot be told to be an index or nothing.
+        ShardError for a nameless column that is neither an index nor empty.
         """
         cells = self.columns[name]
         if name in self.nameless and not any(cells):
@@ -66,7 +67,7 @@ class Sheet:
 
 
 def rows(path: Path, sep: str) -> Iterator[Row]:
-    """The rows of a file that are not blank, cells without the spaces around them; ShardError for what is no table."""
+    """Return a file's rows without blank ones, cells without spaces around them; ShardError for no table."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=sep, skipinitialspace=True, strict=True)
@@ -85,7 +86,7 @@ def rows(path: Path, sep: str) -> Iterator[Row]:
 
 
 def read(option: str, path: Path, sep: str, names: Sequence[str] | None) -> Sheet:
-    """A whole file; `names` where it has no line of names, or one that repeats them."""
+    """Return a whole file; `names` where it has no line of names, or one that repeats them."""
     if not path.is_file():
         raise JobError(f"{option}: there is no file {path}")
     found = list(rows(path, sep))
@@ -114,7 +115,7 @@ def read(option: str, path: Path, sep: str, names: Sequence[str] | None) -> Shee
 
 
 def _repeats(path: Path, first: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a first row is a line of names, though the columns' names were given."""
+    """Return whether a first row is a line of names, though the columns' names were given."""
     same = [cell for cell, name in zip(first, names, strict=False) if cell and cell == name]
     if same and 2 * len(same) < sum(bool(cell) for cell in first):
         told = f"holds {shown(same)}, as --columns does: it seems to be a line of names"
@@ -123,7 +124,7 @@ def _repeats(path: Path, first: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _width(path: Path, sep: str, found: Sequence[Row], names: Sequence[str]) -> int:
-    """How many columns there are, without what a comma at the end of every line makes; ShardError for other lines."""
+    """Return the number of columns, without an empty one behind every line's last comma; ShardError for other lines."""
     sizes = {len(cells) for _, cells in found}
     if sizes == {len(names) + 1} and not any(cells[-1] for _, cells in found):
         return len(names)  # every row ends in a comma, the line of names does not

@@ -37,15 +37,18 @@ def csv(
     task: Annotated[Kind | None, Field(description="what the target is for, where its cells do not say")] = None,
     category: Annotated[str, Field(description="columns whose cells are words, whatever they look like")] = "",
 ) -> Columns:
-    """Rows of text: `target` names what is learned, `group` the client column; every other column is a feature.
+    """Rows of a table of text, with a target column and one feature per other column or value.
 
-    A column most of whose cells are plain decimal numbers becomes float32; a cell there that is none is missing if it
-    says so (empty, ?, NA, N/A, NaN, null, None, a dot, a dash), else an error.  Any other becomes one indicator per
-    value of the training file, sorted (a value that only `test_source` has is all zeros); among words only empty cells
-    and ? are missing.  Those in `category` are words whatever they look like, ? too.  `missing` lists what else means
-    it, in every column.  Rows with a missing cell in a column that is used are left out.  Whole or text targets are
-    classes, others are for regression, unless `task` says.  `columns` names the columns, separated by commas, where the
-    file has no line of names; those in `drop` are not used.  `became` tells what each column is now.
+    `source` is a file in UTF-8 with a line of names; `columns` names its columns, separated by commas, where it has
+    none. `target` is the column to learn, `group` the client column, `drop` those not used.  `sep` is the one character
+    between cells.
+
+    A column with mostly plain decimal numbers becomes float32; any other cell there is missing if it says so (empty, ?,
+    NA, N/A, NaN, null, None, a dot, a dash), else an error.  Any other column becomes one indicator per value of the
+    training file, sorted (a value of `test_source` alone is all zeros); among words only empty cells and ? are missing.
+    Those in `category` are words whatever they look like, ? too.  `missing` lists more words for a missing cell, in
+    every column. Rows with a missing cell in a used column are left out.  Whole or text targets are classes, others are
+    for regression, unless `task` decides.  The result's `became` has a line about each column.
     """
     sep = SEPARATORS.get(sep, sep)
     if len(sep) != 1 or sep in '"\r\n\0':
@@ -96,7 +99,7 @@ def csv(
 
 @dataclass(frozen=True)
 class Said:
-    """What the options say of the columns, by name."""
+    """The options about columns, by name."""
 
     target: str
     group: str | None
@@ -104,7 +107,7 @@ class Said:
     category: tuple[str, ...]
 
     def check(self, train: Sheet) -> None:
-        """Refuse, as JobError, names that the file does not have, and what contradicts itself."""
+        """Refuse, as JobError, names that the file lacks, and options that contradict each other."""
         named = [("target", self.target), *([("group", self.group)] if self.group is not None else [])]
         named += [(option, name) for option in ("drop", "category") for name in getattr(self, option)]
         for option, name in named:
@@ -124,7 +127,7 @@ class Said:
             raise JobError(f"category: {self.group!r} given, which is the client column; leave it out there")
 
     def look(self, train: Sheet, missing: Missing) -> tuple[dict[str, Found], dict[str, str]]:
-        """What each column is, and why those that are left out are."""
+        """Return the kind of each used column, and the reason of each column left out."""
         found: dict[str, Found] = {}
         left_out: dict[str, str] = {}
         for name, cells in train.columns.items():
@@ -166,7 +169,7 @@ def _check_used(train: Sheet, test: Sheet | None, used: Iterable[str], target: s
 def _complete(
     sheet: Sheet, names: Sequence[str], found: Mapping[str, Found], missing: Missing
 ) -> tuple[Sheet, dict[str, int]]:
-    """The rows that lack none of `names`, and how many cells each of those lacks that lacks some."""
+    """Return the rows without a missing cell in `names`, and the number of missing cells of each name that has any."""
     gone = {name: lacks(sheet.columns[name], found[name], missing) for name in names}
     keep = ~np.any(list(gone.values()), axis=0)
     counts = {name: int(which.sum()) for name, which in gone.items() if which.any()}
@@ -182,7 +185,7 @@ def _feature(name: str, train: Sheet, test: Sheet | None, found: Found) -> Featu
 
 
 def _told(names: Sequence[str], became: Mapping[str, str]) -> list[str]:
-    """A line for each column, in the file's order; of many, those that are nothing but numbers in one line."""
+    """Return a line for each column, in the file's order; of many, one line for all plain numbers."""
     plain = [name for name in names if became[name].startswith("numbers") and ";" not in became[name]]
     if len(names) <= LISTED:
         plain = []

@@ -1,4 +1,4 @@
-"""The target column of a table: which cells are classes and which are numbers to be learned, and what is told of it."""
+"""The target column of a table: classes or numbers to be learned, and a person's line about it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Target = tuple[Pair, str, tuple[str, ...], str]
 
 
 def target(train: Sheet, test: Sheet | None, name: str, found: Found, task: Kind | None) -> Target:
-    """The targets of both splits as they are stored, the task, the classes, and what to tell of them.
+    """Return the targets of both splits as they are stored, the task, the classes, and a line about them.
 
     Raises ShardError for a cell that is neither a class nor a number, JobError where the options contradict each other.
     """
@@ -48,7 +48,7 @@ def target(train: Sheet, test: Sheet | None, name: str, found: Found, task: Kind
 
 
 def _numbers(sheets: list[Sheet], name: str, task: Kind | None) -> list[Array]:
-    """Numeric targets of each file: whole ones as int64, codes such as 007 as they are written, others as floats."""
+    """Return each file's numeric targets: whole ones as int64, codes such as 007 as written, others as floats."""
     values: list[Array] = [doubles(sheet, name) for sheet in sheets]
     cells = {cell for sheet in sheets for cell in sheet.columns[name]}
     if task == "regression" or not all(WHOLE.fullmatch(cell) for cell in cells):
@@ -70,7 +70,7 @@ def _numbers(sheets: list[Sheet], name: str, task: Kind | None) -> list[Array]:
 
 
 def _refuse_markers(sheets: list[Sheet], name: str) -> None:
-    """Nobody but a person knows whether NA among classes is one of them."""
+    """Refuse NA among classes: nobody but a person knows whether it is one of them."""
     for sheet in sheets:
         row = next((row for row, cell in enumerate(sheet.columns[name]) if is_marker(cell)), None)
         if row is not None:

@@ -9,7 +9,7 @@ from fedmpi.job import JobError
 
 
 def words(name: str, text: str) -> list[str]:
-    """What a list holds; a word with a comma in it stands in double quotes.  JobError where one is not closed."""
+    """Return the words of a list; one with a comma in it stands in double quotes.  JobError where one is not closed."""
     try:
         listed = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
@@ -18,6 +18,6 @@ def words(name: str, text: str) -> list[str]:
 
 
 def option(name: str, *words: str) -> str:
-    """An option with the list that it takes, for a shell: `--category 'blood pressure'`."""
+    """Return an option with its list, for a shell: `--category 'blood pressure'`."""
     listed = ",".join('"' + word.replace('"', '""') + '"' if "," in word or '"' in word else word for word in words)
     return f"--{name} {shlex.quote(listed)}"

@@ -1,1 +1,1 @@
-"""Shard sets on disk: a manifest, and HDF5 files of many clients each."""
+"""Shard sets on disk: a manifest and HDF5 files, written and read."""

@@ -1,7 +1,7 @@
-"""One HDF5 file of a shard set: columns that are views of a memory mapping where they can be, else read.
+"""One HDF5 file of a shard set: its columns are views of a memory mapping where possible, else read.
 
-Contiguous, uncompressed columns are mapped, so that the ranks of a node share their pages and a client costs no copy.
-Chunked or compressed ones, as other tools write them, are read piece by piece through h5py.
+Contiguous, uncompressed columns are mapped: the ranks of a node share their pages and a client costs no copy.  Chunked
+or compressed ones, as other tools write them, are read piece by piece through h5py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Column: TypeAlias = Any  # an NDArray that views the mapping, or an h5py.Dataset
 class ShardFile:
     """The columns `x (N, ...)`, `y (N, ...)`, `client_ids (K,)`, `offsets (K+1,)`, `checksums (K,)` of one file.
 
-    Raises ShardError where the file is missing, cut short, unreadable, or not what the manifest says.
+    Raises ShardError where the file is missing, cut short, unreadable, or differs from the manifest.
     """
 
     def __init__(self, folder: Path, entry: Entry, manifest: Manifest) -> None:
@@ -89,7 +89,7 @@ class ShardFile:
             os.close(handle)
 
     def part(self, column: Column, start: int, stop: int) -> NDArray[Any]:
-        """Rows of a column, from one up to another; ShardError where a compressed piece of it is damaged."""
+        """Return rows `start` up to `stop` of a column; ShardError where a compressed piece of it is damaged."""
         try:
             values: NDArray[Any] = column[start:stop]
         except (OSError, ValueError, RuntimeError) as error:
@@ -98,12 +98,12 @@ class ShardFile:
         return values
 
     def names(self) -> NDArray[np.bytes_]:
-        """The clients' ids `(K,)` as UTF-8 bytes, padded to the longest."""
+        """Return the clients' ids `(K,)` as UTF-8 bytes, padded to the longest."""
         ids = self.ids[:]
         return ids if ids.dtype.kind == "S" else np.array([_bytes(name) for name in ids], dtype=np.bytes_)
 
     def name(self, client: int) -> str:
-        """The id of one client."""
+        """Return the id of one client."""
         return _bytes(self.ids[client]).decode("utf-8", "replace")
 
     def _broken(self, what: str) -> ShardError:
@@ -111,7 +111,7 @@ class ShardFile:
 
 
 def check_size(path: Path, entry: Entry) -> None:
-    """ShardError where a file is missing or not as long as its manifest says."""
+    """Raise ShardError where a file is missing or its size is not the manifest's."""
     remedy = "make the set again with `fedmpi shard`, or copy it again"
     try:
         status = path.stat()
@@ -128,7 +128,7 @@ def check_size(path: Path, entry: Entry) -> None:
 
 
 def digest(ids: NDArray[Any], offsets: NDArray[np.int64], checksums: NDArray[np.uint32]) -> str:
-    """Hex digest of a file's index: through the clients' checksums it stands for all data of the file."""
+    """Return the hex digest of a file's index: the clients' checksums in it cover all data of the file."""
     summed = hashlib.blake2b(digest_size=16)
     for part in (ids, offsets, checksums):
         summed.update(np.ascontiguousarray(part).data)
@@ -136,7 +136,7 @@ def digest(ids: NDArray[Any], offsets: NDArray[np.int64], checksums: NDArray[np.
 
 
 def _column(dataset: h5py.Dataset, mapping: mmap.mmap) -> Column:
-    """A dataset as a view of the mapping; itself where it is chunked, compressed or of variable length."""
+    """Return a view of the mapping for a dataset; itself where it is chunked, compressed or of variable length."""
     if dataset.size == 0:
         return np.empty(dataset.shape, dataset.dtype)
     offset = dataset.id.get_offset()

@@ -23,7 +23,7 @@ TYPES = {"b1": "u1", "u2": "i4", "u4": "i8"}  # what torch computes with, for wh
 
 
 class Rowed(Protocol):
-    """Anything that gives rows `(n, ...)` for row numbers `(n,)`: an array, or several seen as one."""
+    """A column of rows `(n, ...)` by row numbers `(n,)`: an array, or several as one."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -43,7 +43,10 @@ def write_file(
     told: Mapping[str, Any],
     step: Callable[[int], None] = lambda rows: None,
 ) -> Entry:
-    """One file, its parts one behind the other; `own` are the clients' offsets in it.  `step` is told of rows of x."""
+    """Write one file, its parts one behind the other, and return its entry in the manifest.
+
+    `own` are the clients' offsets in it, `(K+1,)`.  `step` is called with the number of rows after each block of x.
+    """
     rows = sum(len(part[2]) for part in parts)
     checksums, central = [0] * len(names), []
     # 64-byte boundaries for whoever maps it; formats that every HDF5 since 1.10 reads.
@@ -81,7 +84,7 @@ def _blocks(column: Rowed, rows: Rows, dtype: np.dtype[Any]) -> Iterator[Array]:
 
 
 def label_range(parts: Sequence[tuple[Rowed, Rows]], dtype: np.dtype[Any]) -> tuple[int, int] | None:
-    """The lowest and the highest of the integers that are stored for `parts`, (column, rows) each; None without any."""
+    """Return the lowest and the highest integer of `parts`, (column, rows) each; None without any."""
     if dtype.kind not in "iu":
         return None
     blocks = (block for column, rows in parts for block in _blocks(column, rows, dtype) if block.size)
@@ -90,7 +93,7 @@ def label_range(parts: Sequence[tuple[Rowed, Rows]], dtype: np.dtype[Any]) -> tu
 
 
 def _sum(checksums: list[int], own: Rows, at: int, block: Array) -> None:
-    """Carry each range's checksum on over its part of a block that begins at row `at`."""
+    """Carry each range's checksum on over its part of a block with first row `at`."""
     first = max(int(np.searchsorted(own, at, side="right")) - 1, 0)
     last = min(int(np.searchsorted(own, at + len(block))), len(checksums))
     bounds = np.clip(own[first : last + 1] - at, 0, len(block)).tolist()
@@ -99,9 +102,9 @@ def _sum(checksums: list[int], own: Rows, at: int, block: Array) -> None:
 
 
 def fixed(text: str | Sequence[str] | NDArray[np.bytes_]) -> Array:
-    """Text of fixed length in UTF-8.
+    """Return text of fixed length in UTF-8.
 
-    HDF5 keeps text of variable length in a heap without a checksum; one damaged byte there can hang whoever reads it.
+    HDF5 keeps text of variable length in a heap without a checksum; one damaged byte there can hang its reader.
     """
     if not isinstance(text, np.ndarray):
         text = np.array(text.encode() if isinstance(text, str) else [name.encode() for name in text], dtype=np.bytes_)
@@ -109,7 +112,7 @@ def fixed(text: str | Sequence[str] | NDArray[np.bytes_]) -> Array:
 
 
 def stored(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
-    """How a column is stored: in native byte order, in a type that torch computes with."""
+    """Return a column's stored type: in native byte order, and one for torch to compute with."""
     short = f"{dtype.kind}{dtype.itemsize}"
     if short in TYPES:
         return np.dtype(TYPES[short])
@@ -119,7 +122,7 @@ def stored(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
 
 
 def stored_target(dtype: np.dtype[Any], task: str) -> np.dtype[Any]:
-    """Labels are int64, so that no step casts them; targets of regression are float32, or float64 if they were."""
+    """Return the stored type of targets: int64 labels, so no step casts them; float32 or float64 for regression."""
     kept = stored(dtype, "y")
     if kept.kind == "f":
         return np.dtype("f4") if kept.itemsize == 2 else kept
@@ -127,7 +130,7 @@ def stored_target(dtype: np.dtype[Any], task: str) -> np.dtype[Any]:
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder on the disk, not in a cache, before anything is said of it."""
+    """Have a file or folder on the disk, not in a cache, before it is announced."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

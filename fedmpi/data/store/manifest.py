@@ -1,4 +1,4 @@
-"""What a shard set says of itself: `manifest.json`, small however many clients there are, under its own checksum."""
+"""The manifest of a shard set, `manifest.json`: small however many clients there are, under its own checksum."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Frame(BaseModel):
 
 
 class Entry(Frame):
-    """One HDF5 file: its name and size on disk, what it holds, the digest of its ids, offsets and checksums."""
+    """One HDF5 file: its name and size on disk, its numbers of clients and examples, its index's digest."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]  # a name, never a path
     bytes: Count
@@ -38,11 +38,12 @@ class Entry(Frame):
 
 
 class Manifest(Frame):
-    """`shape` and `dtype` are those of one stored example, `central` the rows of the test file that it is scored on.
+    """The description of a shard set; `shape` and `dtype` are those of one stored example.
 
-    `features` names the columns of x in their order, where they have names.  `labels` are the lowest and the highest
-    integer target of all examples, those of a test split too; None for other targets, and in manifests of before.
-    `checksum` is `seal` of all else; None in manifests of before.
+    `central` are the rows of the test file for the central score.  `features` names the columns of x in their order,
+    where they have names.  `labels` are the lowest and the highest integer target of all examples, those of a test
+    split too; None for other targets, and in older manifests.  `checksum` is `seal` of all else; None in older
+    manifests.
     """
 
     format: Literal["fedmpi-shards"] = "fedmpi-shards"
@@ -68,7 +69,7 @@ class Manifest(Frame):
 
     @property
     def digest(self) -> str:
-        """Hex digest of the data that this describes: not of sizes on disk, nor of how it was made."""
+        """Hex digest of the data described: not of sizes on disk, nor of how they were made."""
         told = self.model_dump(
             mode="json", exclude={"created", "labels", "checksum"} | ({"features"} if not self.features else set())
         )
@@ -78,7 +79,7 @@ class Manifest(Frame):
 
     @property
     def adds_up(self) -> bool:
-        """Whether its numbers can be true of one set."""
+        """Whether the manifest's numbers can be true of one set."""
         clients, examples = (sum(getattr(entry, what) for entry in self.train) for what in ("clients", "examples"))
         start, stop = self.central
         return (
@@ -92,19 +93,19 @@ class Manifest(Frame):
 
 
 def seal(table: dict[str, Any]) -> int:
-    """The CRC-32 of a manifest's table, its checksum aside: of what it says, not of how the file is laid out."""
+    """Return the CRC-32 of a manifest's table without its checksum: of the values, not of the file's layout."""
     told = {name: value for name, value in table.items() if name != "checksum"}
     return zlib.crc32(json.dumps(told, sort_keys=True).encode())
 
 
 def text(manifest: Manifest) -> str:
-    """A manifest as it is written: under its checksum."""
+    """Return a manifest as JSON, under its checksum."""
     table = manifest.model_dump(mode="json")
     return json.dumps(table | {"checksum": seal(table)}, indent=1)
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a shard set; ShardError where there is none, none that this version reads, or a changed one."""
+    """Return the manifest of a shard set; ShardError for a missing, foreign, newer, older or changed one."""
     path = folder / MANIFEST
     table = _table(folder, path)
     version = table.get("schema_version")
@@ -127,7 +128,7 @@ def read(folder: Path) -> Manifest:
 
 
 def _table(folder: Path, path: Path) -> dict[str, Any]:
-    """What the file holds, before anything is believed; a pipe or a device is never opened."""
+    """Return the file's table, unchecked; a pipe or a device is never opened."""
     try:
         if path.exists() and not path.is_file():
             raise ShardError(f"{path}: is not a file; {AGAIN}")

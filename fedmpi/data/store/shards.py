@@ -1,4 +1,4 @@
-"""A shard set as a rank sees it: opened by its manifest, mapped file by file, verified client by client."""
+"""A shard set on a rank: opened by its manifest, mapped file by file, verified client by client."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ NEAR = 10_000  # ids that a wrong one is compared with
 class ShardSet:
     """Many clients' examples, read-only; clients are numbered 0 .. K-1 in the order of the files.
 
-    `shape`, `dtype` (NumPy's, of x) and `target_shape` are of one example as stored; x times `scale` is what a model
-    should see.  `features` names the columns of x where they have names.
-    `examples` counts those trained on, `heldout_examples` those that clients keep aside,
-    `test_examples` those of the central score.  `digest` identifies the data.  Tensors given out are views of a
-    private mapping: writing to them changes this process's copy alone.
+    `shape`, `dtype` (NumPy's, of x) and `target_shape` are of one example as stored; a model sees x times `scale`.
+    `features` names the columns of x where they have names.  `examples` counts those trained on, `heldout_examples`
+    those held out by clients, `test_examples` those of the central score.  `digest` identifies the data.  Tensors are
+    views of a private mapping: writing to them changes this process's copy alone.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -54,7 +53,7 @@ class ShardSet:
 
     @classmethod
     def open(cls, folder: Where) -> ShardSet:
-        """Read the manifest and look at the files' sizes; no column is touched.  ShardError for what is not right."""
+        """Read the manifest and check the files' sizes; no column is touched.  ShardError for any fault."""
         path = Path(folder)
         manifest = manifests.read(path)
         for entry in (*manifest.train, manifest.test):
@@ -63,14 +62,14 @@ class ShardSet:
 
     @property
     def note(self) -> str | None:
-        """What a person should know before they trust the set; None where there is nothing."""
+        """A warning for a person about the set; None where there is none."""
         if self.manifest.checksum is not None:
             return None
         told = "was written by a fedmpi that kept no checksum of it, so a change to it would not be seen"
         return f"{self.folder / MANIFEST}: {told}; `fedmpi shard` makes it again"
 
     def sizes(self, clients: Clients) -> NDArray[np.int64]:
-        """Training examples of each of `clients (n,)`."""
+        """Return the number of training examples of each of `clients (n,)`."""
         clients = np.asarray(clients, dtype=np.int64)
         sizes = np.empty(len(clients), dtype=np.int64)
         where = np.searchsorted(self._starts, clients, side="right") - 1
@@ -80,11 +79,11 @@ class ShardSet:
         return sizes
 
     def heldout_sizes(self, clients: Clients) -> NDArray[np.int64]:
-        """Examples that each of `clients (n,)` keeps aside."""
+        """Return the number of held-out examples of each of `clients (n,)`."""
         return _lengths(self._test_file().offsets, np.asarray(clients, dtype=np.int64))
 
     def train(self, client: int) -> tuple[Tensor, Tensor]:
-        """What a client trains on: `(n, *shape)` and `(n, *target_shape)`, views of the mapping where it is mapped.
+        """Return a client's training examples: `(n, *shape)` and `(n, *target_shape)`, views of the mapping if mapped.
 
         Its checksum is verified the first time; ShardError where the data are damaged.
         """
@@ -92,11 +91,11 @@ class ShardSet:
         return self._serve(self._file(place), local, client, "train")
 
     def heldout(self, client: int) -> tuple[Tensor, Tensor]:
-        """What a client keeps aside, as `train`; it may be nothing."""
+        """Return a client's held-out examples, as `train`; there may be none."""
         return self._serve(self._test_file(), self._in_range(client), client, "heldout")
 
     def test(self) -> tuple[Tensor, Tensor]:
-        """What the central score uses: the set's own split, or else everything that clients keep aside."""
+        """Return the examples of the central score: the set's own split, or else all held-out ones."""
         if self._central is None:
             file, (start, stop) = self._test_file(), self.manifest.central
             x, y = file.part(file.x, start, stop), file.part(file.y, start, stop)
@@ -108,9 +107,9 @@ class ShardSet:
         return self._central
 
     def labels(self) -> tuple[int, int] | None:
-        """The lowest and the highest label of all examples, held-out and test ones too; None where targets are numbers.
+        """Return the lowest and the highest label of all examples, held-out and test ones too; None for other targets.
 
-        The manifest knows it; for a set of before it did, every target is read, once.
+        The manifest has them; for an older set without, every target is read, once.
         """
         if self._labels is None and np.dtype(self.manifest.target_dtype).kind in "iu":
             files = [*(self._file(place) for place in range(len(self._train))), self._test_file()]
@@ -125,12 +124,12 @@ class ShardSet:
         return self._labels
 
     def id(self, client: int) -> str:
-        """The id of a client."""
+        """Return the id of a client."""
         place, local = self._locate(client)
         return self._file(place).name(local)
 
     def find(self, id: str) -> int:
-        """The client with this id; ShardError, naming near ones, where there is none."""
+        """Return the client with this id; ShardError, naming near ones, where there is none."""
         for place, start in enumerate(self._starts[:-1]):
             found = np.flatnonzero(self._file(place).names() == id.encode())
             if len(found):
@@ -140,11 +139,11 @@ class ShardSet:
         raise ShardError(f"{self.folder}: has no client {id!r}; there are {self.clients}, such as {near}")
 
     def pooled(self) -> ShardSet:
-        """One learner with everybody's data: the same set, seen as a single client."""
+        """Return one learner with everybody's data: the same set as a single client."""
         return Pooled(self.folder, self.manifest)
 
     def summary(self) -> dict[str, Any]:
-        """What a person wants to know of the set; `labels` counts those of the first few clients, by class name."""
+        """Return the set's facts for a person; `labels` counts those of the first few clients, by class name."""
         sizes = self.sizes(np.arange(self.clients))
         labels: dict[str, dict[str, int]] = {}
         if self.classes and not self.target_shape:
@@ -170,7 +169,7 @@ class ShardSet:
         }
 
     def _locate(self, client: int) -> tuple[int, int]:
-        """The file of a client, and its number in that file."""
+        """Return the file of a client, and its number in this file."""
         place = int(np.searchsorted(self._starts, self._in_range(client), side="right")) - 1
         return place, int(client - self._starts[place])
 
@@ -204,7 +203,7 @@ class ShardSet:
 
 
 class Pooled(ShardSet):
-    """A shard set seen as one client called "pooled", who has everybody's examples, in the clients' order."""
+    """A shard set as one client called "pooled", with everybody's examples in the clients' order."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         super().__init__(folder, manifest)
@@ -218,7 +217,7 @@ class Pooled(ShardSet):
         return np.full(len(clients), self.heldout_examples, dtype=np.int64)
 
     def train(self, client: int) -> tuple[Tensor, Tensor]:
-        """Everybody's training examples: a view where they lie in one file, else one copy, kept."""
+        """Return everybody's training examples: a view where they lie in one file, else one copy, made once."""
         if "train" not in self._all:
             for each in range(self.manifest.clients):
                 super().train(each)

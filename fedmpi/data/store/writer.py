@@ -1,4 +1,4 @@
-"""Shard sets are written aside, synced and renamed: what was not written to its end is never opened."""
+"""Shard sets are written aside, synced and renamed: an unfinished one is never opened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fedmpi.job import JobError
 
 @dataclass(frozen=True)
 class Source:
-    """What is written: columns, the rows that clients train on and those they keep aside, a test split of its own."""
+    """The contents of a new shard set: columns, training rows, held-out rows, a test split of its own."""
 
     x: Rowed
     y: Rowed
@@ -38,7 +38,7 @@ class Source:
 
 
 def check(out: Where, files: int, holdout: float | None, overwrite: bool) -> None:
-    """Refuse what can be refused before any data are read."""
+    """Refuse impossible arguments before any data are read: JobError."""
     if files < 1:
         raise JobError(f"files: {files} given; should be at least 1")
     if holdout is not None and not 0 <= holdout < 1:
@@ -68,7 +68,7 @@ def write(
 ) -> ShardSet:
     """Write a shard set and open it.  At any failure the folder is as it was before.
 
-    `written` is told how many of all examples are in the files, as they are written.
+    `written` is called with the number of examples written so far, and of all.
     """
     if files > len(ids):
         raise JobError(f"files: {files} given; there are only {len(ids)} clients to deal to them")
@@ -94,7 +94,7 @@ def write(
 
 
 def _reason(error: OSError | RuntimeError) -> str:
-    """What the system said, alone: HDF5 wraps it in lines of addresses and file numbers."""
+    """Return the system's own words: HDF5 wraps them in lines of addresses and file numbers."""
     said = re.search(r"error message = '([^']*)'", str(error))
     if said:
         return said[1]
