@@ -1,10 +1,10 @@
 """The data of a run: importers, partitions, and HDF5 shards."""
 
-from fedmpi.data.arrays import write_shards
 from fedmpi.data.columns import Columns
 from fedmpi.data.errors import ShardError
+from fedmpi.data.from_arrays import write_shards
+from fedmpi.data.from_importer import IMPORTER_GIVEN, PARTITION_GIVEN, deal_options, make
 from fedmpi.data.importers import IMPORTERS
-from fedmpi.data.make import IMPORTER_GIVEN, PARTITION_GIVEN, deal_options, make
 from fedmpi.data.partitions import PARTITIONS
 from fedmpi.data.store.manifest import SCHEMA
 from fedmpi.data.store.shards import ShardSet

@@ -50,13 +50,15 @@ def targets(where: str, train: Array, test: Array | None, task: Kind | None) -> 
     """
     parts = [flat(train), flat(train[:0] if test is None else test)]
     if parts[0].shape[1:] != parts[1].shape[1:]:
-        told = f"targets have shape {parts[0].shape[1:]} per example, those of the test split {parts[1].shape[1:]}"
-        raise ShardError(f"{where}: {told}; should be alike")
+        shapes = f"targets have shape {parts[0].shape[1:]} per example, those of the test split {parts[1].shape[1:]}"
+        raise ShardError(f"{where}: {shapes}; should be alike")
     every = np.concatenate(parts)
     if task == "regression" or (task is None and every.dtype.kind == "f"):
         if every.dtype.kind not in "biuf":
-            held = f"text, such as {str(every[0])!r}" if every.dtype.kind in "SU" and every.size else str(every.dtype)
-            raise ShardError(f"{where}: holds {held}; regression needs numbers")
+            content = (
+                f"text, such as {str(every[0])!r}" if every.dtype.kind in "SU" and every.size else str(every.dtype)
+            )
+            raise ShardError(f"{where}: holds {content}; regression needs numbers")
         return (parts[0].astype(np.float32), parts[1].astype(np.float32)), "regression", ()
     if every.ndim != 1 or every.dtype.kind not in "biufSU":
         raise ShardError(f"{where}: {every.dtype} of shape {train.shape} given; should be one label per example")
@@ -77,8 +79,8 @@ def finite(where: str, array: Array) -> None:
     blocks = (array[start : start + step] for start in range(0, len(array), step))
     wrong = sum(int((~np.isfinite(block.reshape(len(block), -1)).all(axis=1)).sum()) for block in blocks if block.size)
     if wrong:
-        told = f"{wrong} of {len(array)} rows hold NaN or infinity"
-        raise ShardError(f"{where}: {told}; leave these rows out, or put numbers in their place")
+        fault = f"{wrong} of {len(array)} rows hold NaN or infinity"
+        raise ShardError(f"{where}: {fault}; leave these rows out, or put numbers in their place")
 
 
 def flat(y: Array) -> Array:

@@ -33,15 +33,15 @@ def central(
     loss = torch.zeros((), dtype=torch.float64, device=device)
     streams: dict[str, _Stream | _Whole] = {}
     with frozen(model):
-        for made, part in zip(outputs(model, task, x, batch, device), torch.split(y, batch), strict=True):
+        for predictions, part in zip(outputs(model, task, x, batch, device), torch.split(y, batch), strict=True):
             targets = part.to(device, non_blocking=True)
-            loss += task.loss(made, targets).double() * len(targets)
+            loss += task.loss(predictions, targets).double() * len(targets)
             for name in metrics:
                 if name not in streams:
                     metric = task.metrics[name]
                     whole = not isinstance(metric, Metric)
-                    streams[name] = _Whole(name, metric) if whole else _Stream(metric, made, targets)
-                streams[name].update(made, targets)
+                    streams[name] = _Whole(name, metric) if whole else _Stream(metric, predictions, targets)
+                streams[name].update(predictions, targets)
         return {"loss": float(loss) / len(y), **{name: float(streams[name].compute()) for name in metrics}}
 
 
@@ -78,8 +78,8 @@ class _Stream:
             options["num_classes"] = outputs.shape[-1]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that auroc keeps its examples
-            made = _kind(metric)(**options)
-        self.torch = made.set_dtype(torch.float64).to(outputs.device)
+            stream = _kind(metric)(**options)
+        self.torch = stream.set_dtype(torch.float64).to(outputs.device)
         self.prepare, self.finish = metric.prepare, FINISH.get(name, _compute)
         _, target = metric.prepare(outputs[:1], y[:1])
         # Errors are differences: measured from the first target, sums of squares of large numbers keep their digits.
@@ -108,8 +108,8 @@ class _Whole:
         self.seen.append((outputs, y))
 
     def compute(self) -> Tensor:
-        made, targets = zip(*self.seen, strict=True)
-        return measured(self.name, self.function, torch.cat(made), torch.cat(targets))
+        outputs, targets = zip(*self.seen, strict=True)
+        return measured(self.name, self.function, torch.cat(outputs), torch.cat(targets))
 
 
 def _compute(metric: Any) -> Tensor:

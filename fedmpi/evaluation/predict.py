@@ -20,10 +20,10 @@ def predictions(
     N is at least 1.  A prediction is a class's index, a number, or the character after each position.  A task without
     `predict` gives the model's outputs as they are.
     """
-    predict = getattr(task, "predict", lambda made: {"prediction": made})
+    predict = getattr(task, "predict", lambda batch_outputs: {"prediction": batch_outputs})
     with frozen(model):
         parts: list[dict[str, Tensor]] = [
-            {name: column.cpu() for name, column in predict(made).items()}
-            for made in outputs(model, task, x, batch, device)
+            {name: column.cpu() for name, column in predict(batch_outputs).items()}
+            for batch_outputs in outputs(model, task, x, batch, device)
         ]
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}

@@ -51,8 +51,8 @@ class Scorer:
         if not len(y):
             return np.full(len(self.names), np.nan)
         with frozen(model):
-            made = torch.cat(list(outputs(model, self.task, x, self.batch, self.device)))
-            row = client_scores(made, y.to(self.device), self.task, self.metrics)
+            predictions = torch.cat(list(outputs(model, self.task, x, self.batch, self.device)))
+            row = client_scores(predictions, y.to(self.device), self.task, self.metrics)
         scores: NDArray[np.float64] = row.cpu().numpy()
         return scores
 

@@ -57,7 +57,7 @@ def examples(
 def _array(source: Path) -> NDArray[Any]:
     if source.suffix == ".npy":
         return archive.single(source)
-    loaded = archive.read(source)
+    loaded = archive.read_archive(source)
     if "x" not in loaded:
         raise Refused(f"{source}: holds no array x; it has {', '.join(loaded) or 'none'}")
     return loaded["x"]

@@ -39,7 +39,7 @@ def npz(
     images and stored as (1, H, W); byte images have scale 1/255 unless `scale` says otherwise; images are channels
     first, as everywhere in PyTorch.  Integer or text targets are classes.
     """
-    arrays = read(source)
+    arrays = read_archive(source)
     if not arrays:
         raise ShardError(f"{source}: is an archive without any array; np.savez(FILE, x=..., y=...) writes some")
     tests = [name for name in (test_x, test_y) if name in arrays]
@@ -71,21 +71,21 @@ def npz(
     )
 
 
-def read(source: Path) -> dict[str, Array]:
+def read_archive(source: Path) -> dict[str, Array]:
     """Return an archive's arrays by name; JobError without a file, ShardError for one without plain arrays."""
     if not source.is_file():
         raise JobError(f"source: there is no file {source}")
-    what = "an npz archive of plain arrays"
+    kind = "an npz archive of plain arrays"
     with source.open("rb") as file:
         if file.read(len(format_.MAGIC_PREFIX)) == format_.MAGIC_PREFIX:
-            told = "it is one array, as np.save writes it; np.savez(FILE, x=..., y=...) writes an archive"
-            raise ShardError(f"{source}: cannot be read as {what}: {told}")
-    with _explained(source, what), zipfile.ZipFile(source) as archive:
-        found = {}
+            fault = "it is one array, as np.save writes it; np.savez(FILE, x=..., y=...) writes an archive"
+            raise ShardError(f"{source}: cannot be read as {kind}: {fault}")
+    with _explained(source, kind), zipfile.ZipFile(source) as archive:
+        arrays = {}
         for member in archive.infolist():
             with archive.open(member) as inner:
-                found[member.filename.removesuffix(".npy")] = _plain(inner, member.file_size, member.filename)
-        return found
+                arrays[member.filename.removesuffix(".npy")] = _plain(inner, member.file_size, member.filename)
+        return arrays
 
 
 def single(source: Path) -> Array:
@@ -95,15 +95,15 @@ def single(source: Path) -> Array:
 
 
 @contextmanager
-def _explained(source: Path, what: str) -> Iterator[None]:
+def _explained(source: Path, kind: str) -> Iterator[None]:
     """Raise the errors of zipfile, zlib, NumPy and Python's own parser at a damaged file as one line, a ShardError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they think of a damaged header
             yield
     except Exception as error:
-        told = " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
-        raise ShardError(f"{source}: cannot be read as {what}: {told}") from None
+        fault = " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
+        raise ShardError(f"{source}: cannot be read as {kind}: {fault}") from None
 
 
 def _plain(file: IO[bytes], length: int, name: str) -> Array:
@@ -126,11 +126,13 @@ def _plain(file: IO[bytes], length: int, name: str) -> Array:
 
 def _pair(source: Path, arrays: dict[str, Array], x: str, y: str) -> tuple[Array, Array]:
     examples, values = arrays[x], arrays[y]
-    told = f"{source}: {x} has shape {examples.shape}, {y} {values.shape}"
+    shapes = f"{source}: {x} has shape {examples.shape}, {y} {values.shape}"
     if not examples.ndim or not values.ndim or len(examples) != len(values):
-        raise ShardError(f"{told}; should be as many of both")
+        raise ShardError(f"{shapes}; should be as many of both")
     if not examples.size:
-        raise ShardError(f"{told}: there is no example" if not len(examples) else f"{told}: an example holds no value")
+        raise ShardError(
+            f"{shapes}: there is no example" if not len(examples) else f"{shapes}: an example holds no value"
+        )
     return examples, values
 
 

@@ -58,7 +58,7 @@ def _split(folder: Path, prefix: str, names: tuple[str, ...]) -> tuple[Array, Ar
         if images is labels:
             return None
         raise ShardError(f"{folder}: {(images or labels)} has no {'labels' if images else 'images'} file beside it")
-    x, y = read(images), read(labels)
+    x, y = read_idx(images), read_idx(labels)
     if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
         raise ShardError(f"{images}: {x.shape} images for {y.shape} labels; should be (N, H, W) and (N,)")
     if not x.size:
@@ -76,7 +76,7 @@ def _find(folder: Path, prefix: str, names: tuple[str, ...], kind: str, dimensio
     return None
 
 
-def read(path: Path) -> Array:
+def read_idx(path: Path) -> Array:
     """Return the array of one idx file, in native byte order; ShardError where the file belies its header."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -43,8 +43,8 @@ class Sheet:
     def only(self, keep: NDArray[np.bool_]) -> Sheet:
         """Return the sheet of the rows in the mask `(N,)`."""
         rows = np.flatnonzero(keep).tolist()
-        kept = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
-        return replace(self, columns=kept, lines=[self.lines[row] for row in rows])
+        columns = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
+        return replace(self, columns=columns, lines=[self.lines[row] for row in rows])
 
     def leaves_out(self, name: str) -> str | None:
         """Return why a column without a name of its own is no feature; None where it may be one.
@@ -79,38 +79,38 @@ def rows(path: Path, sep: str) -> Iterator[Row]:
                     if any(row):
                         yield reader.line_num, row
             except csv.Error as error:
-                told = {"unexpected end of data": "a quotation mark is never closed"}.get(str(error), str(error))
-                raise ShardError(f"{path}, line {reader.line_num}: cannot be read as a table: {told}") from None
+                fault = {"unexpected end of data": "a quotation mark is never closed"}.get(str(error), str(error))
+                raise ShardError(f"{path}, line {reader.line_num}: cannot be read as a table: {fault}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ShardError(f"{path}: cannot be read as a table of UTF-8 text: {error}") from None
 
 
-def read(option: str, path: Path, sep: str, names: Sequence[str] | None) -> Sheet:
+def read_sheet(option: str, path: Path, sep: str, names: Sequence[str] | None) -> Sheet:
     """Return a whole file; `names` where it has no line of names, or one that repeats them."""
     if not path.is_file():
         raise JobError(f"{option}: there is no file {path}")
-    found = list(rows(path, sep))
+    body = list(rows(path, sep))
     notes = []
     if names is None:
-        if not found:
+        if not body:
             raise ShardError(f"{path}: has no complete row: it is empty")
-        names = found.pop(0)[1]
-    elif found and _repeats(path, found[0][1], names):
-        found.pop(0)
+        names = body.pop(0)[1]
+    elif body and _repeats(path, body[0][1], names):
+        body.pop(0)
         notes.append(f"{path}: its first line holds the columns' names, and is no row")
-    count = _width(path, sep, found, names)
-    if count != len(names) or any(len(cells) != count for _, cells in found):
+    count = _width(path, sep, body, names)
+    if count != len(names) or any(len(cells) != count for _, cells in body):
         notes.append(f"{path}: lines end in a comma, behind which there is nothing")
     names = names[:count]
     called = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
     if len(set(called)) != len(called) or not any(names):
-        told = f"its first line should name each column once: {shown(called)}"
-        raise ShardError(f"{path}: {told}; --columns can")
-    if not found:
+        fault = f"its first line should name each column once: {shown(called)}"
+        raise ShardError(f"{path}: {fault}; --columns can")
+    if not body:
         raise ShardError(f"{path}: has no complete row: it has a line of names alone")
-    cells = [list(column) for column in zip(*(row[:count] for _, row in found), strict=True)]
+    cells = [list(column) for column in zip(*(row[:count] for _, row in body), strict=True)]
     nameless = frozenset(name for name, given in zip(called, names, strict=True) if not given)
-    lines = [line for line, _ in found]
+    lines = [line for line, _ in body]
     return Sheet(path, dict(zip(called, cells, strict=True)), lines, nameless, tuple(notes))
 
 
@@ -118,19 +118,19 @@ def _repeats(path: Path, first: Sequence[str], names: Sequence[str]) -> bool:
     """Return whether a first row is a line of names, though the columns' names were given."""
     same = [cell for cell, name in zip(first, names, strict=False) if cell and cell == name]
     if same and 2 * len(same) < sum(bool(cell) for cell in first):
-        told = f"holds {shown(same)}, as --columns does: it seems to be a line of names"
-        raise ShardError(f"{path}, line 1: {told}; give its names as they are, or leave --columns out")
+        fault = f"holds {shown(same)}, as --columns does: it seems to be a line of names"
+        raise ShardError(f"{path}, line 1: {fault}; give its names as they are, or leave --columns out")
     return bool(same)
 
 
-def _width(path: Path, sep: str, found: Sequence[Row], names: Sequence[str]) -> int:
+def _width(path: Path, sep: str, body: Sequence[Row], names: Sequence[str]) -> int:
     """Return the number of columns, without an empty one behind every line's last comma; ShardError for other lines."""
-    sizes = {len(cells) for _, cells in found}
-    if sizes == {len(names) + 1} and not any(cells[-1] for _, cells in found):
+    sizes = {len(cells) for _, cells in body}
+    if sizes == {len(names) + 1} and not any(cells[-1] for _, cells in body):
         return len(names)  # every row ends in a comma, the line of names does not
     if sizes == {len(names) - 1} and len(names) > 1 and not names[-1]:
         return len(names) - 1  # the line of names alone does
-    for line, cells in found:
+    for line, cells in body:
         if len(cells) != len(names):
             why = f"--sep {sep!r}?"
             if len(cells) == len(names) + 1 and not cells[-1]:

@@ -15,8 +15,8 @@ from pydantic import Field
 from fedmpi.cells import Missing, number
 from fedmpi.data.columns import Columns, Kind, shown
 from fedmpi.data.errors import ShardError
-from fedmpi.data.importers.features import Feature, Found, category, lacks, look, numbers
-from fedmpi.data.importers.sheet import Sheet, read
+from fedmpi.data.importers.features import Content, Feature, category, lacks, look, numbers
+from fedmpi.data.importers.sheet import Sheet, read_sheet
 from fedmpi.data.importers.target import target as made_target
 from fedmpi.data.importers.words import words
 from fedmpi.job import JobError, nearest
@@ -57,20 +57,20 @@ def csv(
     if header is not None and not all(header):
         raise JobError(f"columns: {columns!r} given; one of them has no name")
     known = Missing(_listed("missing", missing))
-    train = read("source", source, sep, header)
-    test = None if test_source is None else read("test_source", test_source, sep, header)
-    said = Said(target, group, _listed("drop", drop), _listed("category", category))
-    said.check(train)
+    train = read_sheet("source", source, sep, header)
+    test = None if test_source is None else read_sheet("test_source", test_source, sep, header)
+    roles = Roles(target, group, _listed("drop", drop), _listed("category", category))
+    roles.check(train)
 
-    found, left_out = said.look(train, known)
-    used = [name for name in found if name not in (target, group)]
+    contents, left_out = roles.look(train, known)
+    used = [name for name in contents if name not in (target, group)]
     _check_used(train, test, used, target, left_out)
-    whole, gone = _complete(train, [*used, target, *([group] if group else [])], found, known)
-    whole_test, gone_test = (None, {}) if test is None else _complete(test, [*used, target], found, known)
+    whole, gone = _complete(train, [*used, target, *([group] if group else [])], contents, known)
+    whole_test, gone_test = (None, {}) if test is None else _complete(test, [*used, target], contents, known)
 
-    y, task_, classes, told = made_target(whole, whole_test, target, found[target], task)
-    became = {name: f"left out: {why}" for name, why in left_out.items()} | {target: told}
-    features = {name: _feature(name, whole, whole_test, found[name]) for name in used}
+    y, task_, classes, line = made_target(whole, whole_test, target, contents[target], task)
+    became = {name: f"left out: {why}" for name, why in left_out.items()} | {target: line}
+    features = {name: _feature(name, whole, whole_test, contents[name]) for name in used}
     became |= {name: feature[2] for name, feature in features.items()}
     if group is not None:
         became[group] = f"clients, {len(set(whole.columns[group]))} of them"
@@ -83,7 +83,7 @@ def csv(
         raise ShardError(f"{source}: two features would be called {twice!r}; rename one of their columns")
     x, x_test = (np.concatenate([feature[0][split] for feature in features.values()], axis=1) for split in range(2))
     splits = [(train, whole)] if test is None or whole_test is None else [(train, whole), (test, whole_test)]
-    dropped = [(sheet.path, len(sheet.lines) - len(kept.lines)) for sheet, kept in splits]
+    dropped = [(sheet.path, len(sheet.lines) - len(complete.lines)) for sheet, complete in splits]
     return Columns(
         x=x,
         y=y[0],
@@ -98,7 +98,7 @@ def csv(
 
 
 @dataclass(frozen=True)
-class Said:
+class Roles:
     """The options about columns, by name."""
 
     target: str
@@ -126,9 +126,9 @@ class Said:
         if self.group in self.category:
             raise JobError(f"category: {self.group!r} given, which is the client column; leave it out there")
 
-    def look(self, train: Sheet, missing: Missing) -> tuple[dict[str, Found], dict[str, str]]:
+    def look(self, train: Sheet, missing: Missing) -> tuple[dict[str, Content], dict[str, str]]:
         """Return the kind of each used column, and the reason of each column left out."""
-        found: dict[str, Found] = {}
+        contents: dict[str, Content] = {}
         left_out: dict[str, str] = {}
         for name, cells in train.columns.items():
             own = name in (self.target, self.group)
@@ -137,15 +137,15 @@ class Said:
             elif not own and (why := train.leaves_out(name)):
                 left_out[name] = why
             else:
-                found[name] = look(cells, missing, name in self.category)
-                if name == self.group != self.target and found[name].is_a == "number":
-                    found[name] = Found("category")  # 7 and 7.0 are two clients
-                if found[name].is_a == "nothing":
+                contents[name] = look(cells, missing, name in self.category)
+                if name == self.group != self.target and contents[name].kind == "number":
+                    contents[name] = Content("category")  # 7 and 7.0 are two clients
+                if contents[name].kind == "nothing":
                     if own:
                         raise ShardError(f"{train.path}: column {name!r} holds missing values alone")
                     left_out[name] = EMPTY
-                    del found[name]
-        return found, left_out
+                    del contents[name]
+        return contents, left_out
 
 
 EMPTY = "every cell of it is missing"
@@ -167,21 +167,21 @@ def _check_used(train: Sheet, test: Sheet | None, used: Iterable[str], target: s
 
 
 def _complete(
-    sheet: Sheet, names: Sequence[str], found: Mapping[str, Found], missing: Missing
+    sheet: Sheet, names: Sequence[str], contents: Mapping[str, Content], missing: Missing
 ) -> tuple[Sheet, dict[str, int]]:
     """Return the rows without a missing cell in `names`, and the number of missing cells of each name that has any."""
-    gone = {name: lacks(sheet.columns[name], found[name], missing) for name in names}
+    gone = {name: lacks(sheet.columns[name], contents[name], missing) for name in names}
     keep = ~np.any(list(gone.values()), axis=0)
     counts = {name: int(which.sum()) for name, which in gone.items() if which.any()}
     if not keep.any():
         most = max(counts, key=lambda name: counts[name])
-        told = f"{len(keep)} left out for missing values, {counts[most]} of them in column {most!r}"
-        raise ShardError(f"{sheet.path}: has no complete row ({told})")
+        fault = f"{len(keep)} left out for missing values, {counts[most]} of them in column {most!r}"
+        raise ShardError(f"{sheet.path}: has no complete row ({fault})")
     return sheet.only(keep), counts
 
 
-def _feature(name: str, train: Sheet, test: Sheet | None, found: Found) -> Feature:
-    return numbers(name, train, test) if found.is_a == "number" else category(name, train, test, found)
+def _feature(name: str, train: Sheet, test: Sheet | None, content: Content) -> Feature:
+    return numbers(name, train, test) if content.kind == "number" else category(name, train, test, content)
 
 
 def _told(names: Sequence[str], became: Mapping[str, str]) -> list[str]:

@@ -10,11 +10,11 @@ from fedmpi.cells import WHOLE, is_marker
 from fedmpi.data.columns import Array, Kind, Pair, shown, targets
 from fedmpi.data.errors import ShardError
 from fedmpi.data.importers.features import (
-    Found,
+    Content,
     counted,
     doubles,
     is_code,
-    number_told,
+    number_line,
     singles,
 )
 from fedmpi.data.importers.sheet import Sheet
@@ -27,18 +27,18 @@ INT64 = 2**63
 Target = tuple[Pair, str, tuple[str, ...], str]
 
 
-def target(train: Sheet, test: Sheet | None, name: str, found: Found, task: Kind | None) -> Target:
+def target(train: Sheet, test: Sheet | None, name: str, content: Content, task: Kind | None) -> Target:
     """Return the targets of both splits as they are stored, the task, the classes, and a line about them.
 
     Raises ShardError for a cell that is neither a class nor a number, JobError where the options contradict each other.
     """
-    if found.declared and task == "regression":
+    if content.declared and task == "regression":
         raise JobError(f"category: {name!r} given, which --task regression learns as numbers; leave one of them out")
     sheets = [train] if test is None else [train, test]
-    if found.is_a == "number":
+    if content.kind == "number":
         raw = np.concatenate(_numbers(sheets, name, task))
     else:
-        if not found.declared:
+        if not content.declared:
             _refuse_markers(sheets, name)
         raw = np.array([cell for sheet in sheets for cell in sheet.columns[name]])
     count = len(train.lines)
@@ -57,14 +57,14 @@ def _numbers(sheets: list[Sheet], name: str, task: Kind | None) -> list[Array]:
     where = f"{sheets[0].path}: column {name!r}"
     far = next((cell for cell, value in whole.items() if not -INT64 <= value < INT64), None)
     if far is not None:
-        told = (
+        fault = (
             f"{far[:40]} is beyond 64 bits; --task regression learns numbers, {option('category', name)} makes classes"
         )
-        raise ShardError(f"{where}: {told}")
+        raise ShardError(f"{where}: {fault}")
     if any(is_code(cell) for cell in cells):
         if len(set(whole.values())) < len(cells):
-            told = "writes one number in several ways, with zeros before it"
-            raise ShardError(f"{where}: {told}; {option('category', name)} makes a class of each way")
+            fault = "writes one number in several ways, with zeros before it"
+            raise ShardError(f"{where}: {fault}; {option('category', name)} makes a class of each way")
         return [np.array(sheet.columns[name]) for sheet in sheets]
     return [np.array([whole[cell] for cell in sheet.columns[name]], dtype=np.int64) for sheet in sheets]
 
@@ -83,17 +83,17 @@ def _told(
     train: Sheet, test: Sheet | None, name: str, y: Pair, task: str, classes: tuple[str, ...], asked: Kind | None
 ) -> str:
     if task == "regression":
-        told = f"target: {number_told(train, name)}, for regression"
+        line = f"target: {number_line(train, name)}, for regression"
         values = np.unique(np.concatenate(y))
         if asked is None and len(values) <= FEW and (values == np.rint(values)).all():
             held = shown([f"{value:g}" for value in values])
-            told += f"; only whole ones ({held}): if they are classes, --task classification"
-        return told
+            line += f"; only whole ones ({held}): if they are classes, --task classification"
+        return line
     counts = Counter(y[0].tolist())
-    told = f"target: {counted(counts, 'class', 'classes')}: {shown(classes, 10)}"
-    if asked is None and counts and "most" in told and all(WHOLE.fullmatch(each) for each in classes):
-        told += "; if they are numbers to be learned, --task regression"
+    line = f"target: {counted(counts, 'class', 'classes')}: {shown(classes, 10)}"
+    if asked is None and counts and "most" in line and all(WHOLE.fullmatch(each) for each in classes):
+        line += "; if they are numbers to be learned, --task regression"
     strange = [classes[label] for label in np.unique(y[1]).tolist() if label not in counts]
     if strange and test is not None:
-        told += f"; {shown(strange)} in {test.path} alone"
-    return told
+        line += f"; {shown(strange)} in {test.path} alone"
+    return line

@@ -46,8 +46,8 @@ class ShardFile:
             except ShardError:
                 raise
             except Exception as error:  # whatever h5py and NumPy meet in a file that somebody else may have written
-                told = " ".join(str(error).split())[:200] or type(error).__name__
-                raise self._broken(f"cannot be read as a shard ({told})") from None
+                fault = " ".join(str(error).split())[:200] or type(error).__name__
+                raise self._broken(f"cannot be read as a shard ({fault})") from None
             if any(isinstance(column, h5py.Dataset) for column in vars(self).values()):
                 self._source = source  # what is read piece by piece needs its file open
                 stack.pop_all()
@@ -65,8 +65,8 @@ class ShardFile:
         for name, (shape, dtype) in shapes.items():
             column = source[name]
             if column.shape != shape or (dtype is not None and column.dtype != np.dtype(dtype)):
-                told = f"{name} is {column.dtype} {column.shape}, the manifest says {dtype or 'text'} {shape}"
-                raise self._broken(told)
+                fault = f"{name} is {column.dtype} {column.shape}, the manifest says {dtype or 'text'} {shape}"
+                raise self._broken(fault)
         mapping = self._map(entry)
         self.x: Column = _column(source["x"], mapping)
         self.y: Column = _column(source["y"], mapping)
@@ -93,8 +93,8 @@ class ShardFile:
         try:
             values: NDArray[Any] = column[start:stop]
         except (OSError, ValueError, RuntimeError) as error:
-            told = " ".join(str(error).split())[:200]
-            raise self._broken(f"rows {start} to {stop} cannot be read ({told})") from None
+            fault = " ".join(str(error).split())[:200]
+            raise self._broken(f"rows {start} to {stop} cannot be read ({fault})") from None
         return values
 
     def names(self) -> NDArray[np.bytes_]:
@@ -106,8 +106,8 @@ class ShardFile:
         """Return the id of one client."""
         return _bytes(self.ids[client]).decode("utf-8", "replace")
 
-    def _broken(self, what: str) -> ShardError:
-        return ShardError(f"{self.path}: {what}; make the set again with `fedmpi shard`, or copy it again")
+    def _broken(self, fault: str) -> ShardError:
+        return ShardError(f"{self.path}: {fault}; make the set again with `fedmpi shard`, or copy it again")
 
 
 def check_size(path: Path, entry: Entry) -> None:

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.data.client_rows import Rows
 from fedmpi.data.columns import Array
-from fedmpi.data.dealt import Rows
 from fedmpi.data.store.file import digest
 from fedmpi.data.store.manifest import Entry
 from fedmpi.job import JobError
@@ -40,7 +40,7 @@ def write_file(
     own: Rows,
     parts: Sequence[tuple[Rowed, Rowed, Rows]],
     dtypes: tuple[np.dtype[Any], np.dtype[Any]],
-    told: Mapping[str, Any],
+    attributes: Mapping[str, Any],
     step: Callable[[int], None] = lambda rows: None,
 ) -> Entry:
     """Write one file, its parts one behind the other, and return its entry in the manifest.
@@ -58,7 +58,7 @@ def write_file(
                 for block in _blocks(part[place], part[2], dtypes[place]):
                     dataset[at : at + len(block)] = block
                     _sum(checksums, own, at, block)
-                    _sum(summed, np.array(told.get("central", (0, 0))), at, block)
+                    _sum(summed, np.array(attributes.get("central", (0, 0))), at, block)
                     at += len(block)
                     if name == "x":
                         step(len(block))
@@ -67,9 +67,9 @@ def write_file(
         file.create_dataset("offsets", data=own)
         summed_ = np.array(checksums, dtype=np.uint32)
         file.create_dataset("checksums", data=summed_)
-        for key, value in told.items():
+        for key, value in attributes.items():
             file.attrs[key] = value
-        if "central" in told:
+        if "central" in attributes:
             file.attrs["central_checksums"] = np.array(central, dtype=np.uint32)
     sync(path)
     index = digest(names, own, summed_)
@@ -111,21 +111,23 @@ def fixed(text: str | Sequence[str] | NDArray[np.bytes_]) -> Array:
     return text.astype(h5py.string_dtype("utf-8", max(1, text.itemsize)))
 
 
-def stored(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
+def stored(dtype: np.dtype[Any], column: str) -> np.dtype[Any]:
     """Return a column's stored type: in native byte order, and one for torch to compute with."""
     short = f"{dtype.kind}{dtype.itemsize}"
     if short in TYPES:
         return np.dtype(TYPES[short])
     if short not in {"u1", "i1", "i2", "i4", "i8", "f2", "f4", "f8"}:
-        raise JobError(f"{what}: holds {dtype}; should hold numbers: integers below 2**63 or floats of at most 64 bits")
+        raise JobError(
+            f"{column}: holds {dtype}; should hold numbers: integers below 2**63 or floats of at most 64 bits"
+        )
     return dtype.newbyteorder("=")
 
 
 def stored_target(dtype: np.dtype[Any], task: str) -> np.dtype[Any]:
     """Return the stored type of targets: int64 labels, so no step casts them; float32 or float64 for regression."""
-    kept = stored(dtype, "y")
-    if kept.kind == "f":
-        return np.dtype("f4") if kept.itemsize == 2 else kept
+    target = stored(dtype, "y")
+    if target.kind == "f":
+        return np.dtype("f4") if target.itemsize == 2 else target
     return np.dtype("f4") if task == "regression" else np.dtype("i8")
 
 

@@ -70,17 +70,17 @@ class Manifest(Frame):
     @property
     def digest(self) -> str:
         """Hex digest of the data described: not of sizes on disk, nor of how they were made."""
-        told = self.model_dump(
+        table = self.model_dump(
             mode="json", exclude={"created", "labels", "checksum"} | ({"features"} if not self.features else set())
         )
-        for entry in [*told["train"], told["test"]]:
+        for entry in [*table["train"], table["test"]]:
             del entry["bytes"]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
     @property
     def adds_up(self) -> bool:
         """Whether the manifest's numbers can be true of one set."""
-        clients, examples = (sum(getattr(entry, what) for entry in self.train) for what in ("clients", "examples"))
+        clients, examples = (sum(getattr(entry, field) for entry in self.train) for field in ("clients", "examples"))
         start, stop = self.central
         return (
             (clients, examples, self.test.clients) == (self.clients, self.examples, self.clients)
@@ -94,8 +94,8 @@ class Manifest(Frame):
 
 def seal(table: dict[str, Any]) -> int:
     """Return the CRC-32 of a manifest's table without its checksum: of the values, not of the file's layout."""
-    told = {name: value for name, value in table.items() if name != "checksum"}
-    return zlib.crc32(json.dumps(told, sort_keys=True).encode())
+    content = {name: value for name, value in table.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def text(manifest: Manifest) -> str:
@@ -104,7 +104,7 @@ def text(manifest: Manifest) -> str:
     return json.dumps(table | {"checksum": seal(table)}, indent=1)
 
 
-def read(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a shard set; ShardError for a missing, foreign, newer, older or changed one."""
     path = folder / MANIFEST
     table = _table(folder, path)
@@ -120,8 +120,8 @@ def read(folder: Path) -> Manifest:
         fields = ", ".join(".".join(map(str, detail["loc"])) for detail in error.errors()[:8])
         raise ShardError(f"{path}: is damaged ({fields[:200]}); {AGAIN}") from None
     if manifest.checksum is not None and manifest.checksum != seal(table):
-        told = "was changed after the set was written, or is damaged: its checksum is wrong"
-        raise ShardError(f"{path}: {told}; put it back as it was, or {AGAIN}")
+        fault = "was changed after the set was written, or is damaged: its checksum is wrong"
+        raise ShardError(f"{path}: {fault}; put it back as it was, or {AGAIN}")
     if not manifest.adds_up:
         raise ShardError(f"{path}: is damaged (its files do not add up); {AGAIN}")
     return manifest
@@ -136,9 +136,9 @@ def _table(folder: Path, path: Path) -> dict[str, Any]:
             raise ShardError(f"{path}: is {path.stat().st_size} bytes long, too long for a manifest; {AGAIN}")
         table = json.loads(path.read_bytes())
     except FileNotFoundError:
-        what = "holds no manifest.json: it is not a shard set, or was not written to its end"
-        what = what if folder.is_dir() else "there is no such folder"
-        raise ShardError(f"{folder}: {what}; `fedmpi shard` makes one") from None
+        fault = "holds no manifest.json: it is not a shard set, or was not written to its end"
+        fault = fault if folder.is_dir() else "there is no such folder"
+        raise ShardError(f"{folder}: {fault}; `fedmpi shard` makes one") from None
     except OSError as error:
         raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError):

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.data.errors import ShardError
-from fedmpi.data.store import manifest as manifests
 from fedmpi.data.store.file import Column, ShardFile, check_size
-from fedmpi.data.store.manifest import MANIFEST, Manifest
+from fedmpi.data.store.manifest import MANIFEST, Manifest, read_manifest
 from fedmpi.flow import Clients, Where
 
 HISTOGRAMS = 5  # clients whose labels the summary counts
@@ -55,7 +54,7 @@ class ShardSet:
     def open(cls, folder: Where) -> ShardSet:
         """Read the manifest and check the files' sizes; no column is touched.  ShardError for any fault."""
         path = Path(folder)
-        manifest = manifests.read(path)
+        manifest = read_manifest(path)
         for entry in (*manifest.train, manifest.test):
             check_size(path / entry.name, entry)
         return cls(path, manifest)
@@ -65,8 +64,8 @@ class ShardSet:
         """A warning for a person about the set; None where there is none."""
         if self.manifest.checksum is not None:
             return None
-        told = "was written by a fedmpi that kept no checksum of it, so a change to it would not be seen"
-        return f"{self.folder / MANIFEST}: {told}; `fedmpi shard` makes it again"
+        warning = "was written by a fedmpi that kept no checksum of it, so a change to it would not be seen"
+        return f"{self.folder / MANIFEST}: {warning}; `fedmpi shard` makes it again"
 
     def sizes(self, clients: Clients) -> NDArray[np.int64]:
         """Return the number of training examples of each of `clients (n,)`."""
@@ -131,9 +130,9 @@ class ShardSet:
     def find(self, id: str) -> int:
         """Return the client with this id; ShardError, naming near ones, where there is none."""
         for place, start in enumerate(self._starts[:-1]):
-            found = np.flatnonzero(self._file(place).names() == id.encode())
-            if len(found):
-                return int(start + found[0])
+            places = np.flatnonzero(self._file(place).names() == id.encode())
+            if len(places):
+                return int(start + places[0])
         some = [self.id(client) for client in range(min(self.clients, NEAR))]
         near = ", ".join(difflib.get_close_matches(id, some)) or f"{some[0]} to {self.id(self.clients - 1)}"
         raise ShardError(f"{self.folder}: has no client {id!r}; there are {self.clients}, such as {near}")
@@ -196,8 +195,8 @@ class ShardSet:
             self._verified[split] = np.zeros(self.manifest.clients, dtype=np.bool_)
         if not self._verified[split][client]:
             if _crc(y, _crc(x)) != file.checksums[local]:
-                told = f"{file.path}: the examples of client {file.name(local)!r} (number {client}) are damaged"
-                raise ShardError(f"{told}: their checksum is wrong; copy the file again or make the set again")
+                fault = f"{file.path}: the examples of client {file.name(local)!r} (number {client}) are damaged"
+                raise ShardError(f"{fault}: their checksum is wrong; copy the file again or make the set again")
             self._verified[split][client] = True
         return torch.from_numpy(x), torch.from_numpy(y)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.data.client_rows import ClientRows, cuts
 from fedmpi.data.columns import Pair
-from fedmpi.data.dealt import Dealt, cuts
 from fedmpi.data.errors import ShardError
 from fedmpi.data.store.file_writer import Rowed, fixed, label_range, stored, stored_target, sync, write_file
 from fedmpi.data.store.manifest import MANIFEST, SCHEMA, Manifest, text
@@ -32,8 +32,8 @@ class Source:
 
     x: Rowed
     y: Rowed
-    train: Dealt
-    heldout: Dealt
+    train: ClientRows
+    heldout: ClientRows
     test: Pair | None = None
 
 
@@ -95,9 +95,9 @@ def write(
 
 def _reason(error: OSError | RuntimeError) -> str:
     """Return the system's own words: HDF5 wraps them in lines of addresses and file numbers."""
-    said = re.search(r"error message = '([^']*)'", str(error))
-    if said:
-        return said[1]
+    reason = re.search(r"error message = '([^']*)'", str(error))
+    if reason:
+        return reason[1]
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error).partition("\n")[0].partition(", buf")[0]
@@ -127,8 +127,13 @@ def _write_all(
     x_type, y_type = stored(source.x.dtype, "x"), stored_target(source.y.dtype, task)
     names = np.array([name.encode() for name in ids], dtype=np.bytes_)
     train, heldout, test = source.train, source.heldout, source.test
-    told: dict[str, Any] = {"schema_version": SCHEMA, "task": fixed(task), "scale": scale, "classes": fixed(classes)}
-    told["created"] = fixed(json.dumps(created, sort_keys=True))
+    attributes: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "task": fixed(task),
+        "scale": scale,
+        "classes": fixed(classes),
+    }
+    attributes["created"] = fixed(json.dumps(created, sort_keys=True))
     done, every_ = 0, len(train.rows) + len(heldout.rows) + (len(test[0]) if test else 0)
 
     def step(rows: int) -> None:
@@ -143,18 +148,18 @@ def _write_all(
         parts = [(source.x, source.y, train.rows[start:stop])]
         path = folder / f"train-{number:05d}-of-{files:05d}.h5"
         own = train.offsets[first : last + 1] - start
-        entries.append(write_file(path, names[first:last], own, parts, (x_type, y_type), told, step))
+        entries.append(write_file(path, names[first:last], own, parts, (x_type, y_type), attributes, step))
     parts = [(source.x, source.y, heldout.rows)]
     total = len(heldout.rows)
     central = (0, total)
     if test is not None:
         parts.append((*test, np.arange(len(test[0]))))
         central = (total, total + len(test[0]))
-    told["central"] = central
+    attributes["central"] = central
     every = [(source.y, train.rows), (source.y, heldout.rows)]
     if test is not None:
         every.append((test[1], np.arange(len(test[1]))))
-    tested = write_file(folder / "test.h5", names, heldout.offsets, parts, (x_type, y_type), told, step)
+    tested = write_file(folder / "test.h5", names, heldout.offsets, parts, (x_type, y_type), attributes, step)
     return Manifest(
         task=task,
         classes=classes,

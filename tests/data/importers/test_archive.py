@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedmpi.data import ShardError
 from fedmpi.data.importers import npz
-from fedmpi.data.importers.archive import read
+from fedmpi.data.importers.archive import read_archive
 from fedmpi.job import JobError
 
 X, Y = np.arange(12.0).reshape(6, 2), np.array([3, 5, 3, 5, 9, 9])
@@ -127,7 +127,7 @@ def test_arrays_are_read_as_numpy_reads_them(dtype: str, fortran: bool, flat: bo
     )
     path = tmp_path_factory.mktemp("npz") / "set.npz"
     np.savez(path, x=values)
-    np.testing.assert_array_equal(read(path)["x"], np.load(path)["x"], strict=True)
+    np.testing.assert_array_equal(read_archive(path)["x"], np.load(path)["x"], strict=True)
 
 
 def test_a_header_that_claims_too_much_takes_no_memory(tmp_path: Path) -> None:

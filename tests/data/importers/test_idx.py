@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedmpi.data import ShardError
-from fedmpi.data.importers.idx import idx, read
+from fedmpi.data.importers.idx import idx, read_idx
 from fedmpi.job import JobError
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
@@ -46,7 +46,7 @@ def test_what_is_written_is_read(dtype: str, shape: list[int], packed: bool, tmp
     values = (np.arange(np.prod(shape)) % 100).astype(dtype).reshape(shape)
     path = tmp_path_factory.mktemp("idx") / ("file.gz" if packed else "file")
     path.write_bytes(gzip.compress(content(values)) if packed else content(values))
-    np.testing.assert_array_equal(read(path), values, strict=True)
+    np.testing.assert_array_equal(read_idx(path), values, strict=True)
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=100)
@@ -55,7 +55,7 @@ def test_a_truncated_file_is_refused(length: int, packed: bool, tmp_path_factory
     path = tmp_path_factory.mktemp("idx") / ("file.gz" if packed else "file")
     path.write_bytes(gzip.compress(content(X), mtime=0)[: length or None][:-1] if packed else content(X)[:length])
     with pytest.raises(ShardError, match="file"):
-        read(path)
+        read_idx(path)
 
 
 @pytest.mark.parametrize("dot", ["-", "."])
@@ -114,7 +114,7 @@ def test_a_flipped_bit_is_one_line(place: int, bit: int, packed: bool, tmp_path_
     whole[place % len(whole)] ^= 1 << bit
     path.write_bytes(whole)
     try:
-        values = read(path)
+        values = read_idx(path)
     except ShardError as error:
         told = str(error)
     else:
@@ -129,4 +129,4 @@ def test_a_flipped_bit_is_one_line(place: int, bit: int, packed: bool, tmp_path_
 def test_a_header_that_claims_too_much_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape))
     with pytest.raises(ShardError, match="header tells"):
-        read(tmp_path / "file")
+        read_idx(tmp_path / "file")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.data.dealt import cuts, offsets, split
+from fedmpi.data.client_rows import cuts, offsets, split
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=20)

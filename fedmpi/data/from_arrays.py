@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmpi.data.client_rows import ClientRows, Rows, offsets, split
 from fedmpi.data.columns import TASKS, Array, finite, shown
-from fedmpi.data.dealt import Dealt, Rows, offsets, split
 from fedmpi.data.store import writer
 from fedmpi.data.store.shards import ShardSet
 from fedmpi.flow import Where
@@ -77,14 +77,14 @@ def write_shards(
     own = None if test is None else _pair("test", test)
     _check_alike(ids, train, [*aside, *([] if own is None else [own])])
     task = _task(task, train[0][1])
-    stays = _relabelled([*train, *aside, *([] if own is None else [own])], task, classes)
+    relabelled = _relabelled([*train, *aside, *([] if own is None else [own])], task, classes)
     notes = []
-    if stays is not None:
-        pairs, classes, told = stays
+    if relabelled is not None:
+        pairs, classes, note = relabelled
         train, aside = pairs[: len(train)], pairs[len(train) : len(train) + len(aside)]
         own = None if own is None else pairs[-1]
-        notes.append(told)
-        warnings.warn(told, stacklevel=2)
+        notes.append(note)
+        warnings.warn(note, stacklevel=2)
     x, y = (Chained([pair[place] for pair in [*train, *aside]]) for place in range(2))
     every = [pair[1] for pair in [*train, *aside, *([] if own is None else [own])]]
     if task == "next-character":  # what is read and what follows are of one vocabulary
@@ -94,9 +94,9 @@ def write_shards(
     sizes = np.array([len(pair[1]) for pair in train], dtype=np.int64)
     rows = np.arange(sizes.sum())
     if aside:
-        kept = offsets([len(pair[1]) for pair in aside])
-        dealt = Dealt(rows, offsets(sizes))
-        heldout = Dealt(np.arange(len(rows), len(rows) + kept[-1]), kept)
+        bounds = offsets([len(pair[1]) for pair in aside])
+        dealt = ClientRows(rows, offsets(sizes))
+        heldout = ClientRows(np.arange(len(rows), len(rows) + bounds[-1]), bounds)
     else:
         fraction = (0.2 if own is None else 0.0) if holdout is None else holdout
         dealt, heldout = split(rows, sizes, fraction, np.random.default_rng((seed, 2)))
@@ -119,18 +119,18 @@ def _listed(clients: object) -> list[tuple[str, Sequence[Any]]]:
     wanted = "give a dict of (x, y) by id, or pairs (id, (x, y))"
     if isinstance(clients, (str, np.ndarray)) or not isinstance(clients, (Mapping, Iterable)):
         raise JobError(f"clients: a {type(clients).__name__} given; {wanted}")
-    found = []
+    listed = []
     for place, each in enumerate(clients.items() if isinstance(clients, Mapping) else clients):
         if not isinstance(each, (tuple, list)) or len(each) != 2:
-            what = f"a {type(each).__name__}" + (f" of {len(each)}" if isinstance(each, (tuple, list)) else "")
-            raise JobError(f"clients: number {place} is {what}; {wanted}")
+            kind = f"a {type(each).__name__}" + (f" of {len(each)}" if isinstance(each, (tuple, list)) else "")
+            raise JobError(f"clients: number {place} is {kind}; {wanted}")
         name, arrays = each
         if not isinstance(name, (str, int, np.integer)) or isinstance(name, bool):
             raise JobError(f"clients: number {place} has {_what(name)} where its id should be; {wanted}")
         if isinstance(arrays, str) or not isinstance(arrays, Sequence):
             raise JobError(f"client {str(name)!r}: {_what(arrays)} given; should be (x, y)")
-        found.append((str(name), arrays))
-    return found
+        listed.append((str(name), arrays))
+    return listed
 
 
 def _what(value: object) -> str:
@@ -146,8 +146,8 @@ def _pair(where: str, arrays: Sequence[Any]) -> tuple[Array, Array]:
     try:
         x, y = (np.asarray(array) for array in arrays)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; tensors on a GPU, or of a type of their own
-        told = " ".join(str(error).split())[:200]
-        raise JobError(f"{where}: x or y is no array of numbers: {told}") from None
+        fault = " ".join(str(error).split())[:200]
+        raise JobError(f"{where}: x or y is no array of numbers: {fault}") from None
     if not x.ndim or not y.ndim or len(x) != len(y):
         raise JobError(f"{where}: x has shape {x.shape}, y {y.shape}; both should be one row per example")
     finite(f"{where}: x", x)
@@ -173,9 +173,9 @@ def _relabelled(pairs: Pairs, task: str, classes: Sequence[str] | None) -> tuple
     if task == "binary" and len(labels) != 2:
         raise JobError(f"y: holds {len(labels)} labels ({shown([str(label) for label in labels])}); binary takes two")
     names = tuple(str(int(label)) for label in labels)
-    found = [(x, np.searchsorted(labels.astype(y.dtype), y)) for x, y in pairs]
-    told = f"labels {shown(names)} are stored as 0 to {len(names) - 1}, and name the classes; classes=... names others"
-    return found, names, told
+    relabelled = [(x, np.searchsorted(labels.astype(y.dtype), y)) for x, y in pairs]
+    note = f"labels {shown(names)} are stored as 0 to {len(names) - 1}, and name the classes; classes=... names others"
+    return relabelled, names, note
 
 
 def _check_alike(ids: Sequence[str], train: Sequence[Any], others: Sequence[Any]) -> None:
@@ -184,9 +184,9 @@ def _check_alike(ids: Sequence[str], train: Sequence[Any], others: Sequence[Any]
         for column, array, model in zip("xy", pair, first, strict=True):
             if array.shape[1:] != model.shape[1:] or array.dtype != model.dtype:
                 where = f"client {ids[place]!r}" if place < len(ids) else "held-out or test examples"
-                told = f"{array.dtype} of shape {array.shape[1:]} per example"
+                kind = f"{array.dtype} of shape {array.shape[1:]} per example"
                 wanted = f"client {ids[0]!r} has {model.dtype} of shape {model.shape[1:]}"
-                raise JobError(f"{where}: {column} is {told}, where {wanted}")
+                raise JobError(f"{where}: {column} is {kind}, where {wanted}")
 
 
 def _task(task: str | None, y: Array) -> str:

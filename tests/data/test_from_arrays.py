@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fedmpi
 from fedmpi.data import ShardError, write_shards
-from fedmpi.data.arrays import Chained
+from fedmpi.data.from_arrays import Chained
 from fedmpi.data.importers import csv
 from fedmpi.job import JobError
 from tests.data import shard_sets

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmpi.data import dealt
+from fedmpi.data import client_rows
 from fedmpi.data.columns import Array, Columns, finite
 from fedmpi.data.errors import ShardError
 from fedmpi.data.importers import IMPORTERS
@@ -43,7 +43,7 @@ def make(
     a test split of its own.  `progress` is called with each line about the work, `written` with the number of examples
     written so far and of all.  Raises JobError for a fault of the arguments, ShardError for one of the data.
     """
-    told = progress or (lambda line: None)
+    report = progress or (lambda line: None)
     if clients is None and partition != "natural":
         raise JobError(f"clients: is missing; say how many the {partition} partition deals to")
     if clients is not None and clients < 1:
@@ -52,7 +52,7 @@ def make(
     _check_group(source, partition, source_options or {})
     for_source, for_partition, for_holdout = (np.random.default_rng((seed, step)) for step in range(3))
 
-    told(f"importing {source}")
+    report(f"importing {source}")
     named = Component.model_validate({**(source_options or {}), "name": source})
     columns: Columns = choose(IMPORTERS, named, "importer", of=Columns, text=True, rng=for_source)
     for x, y in ((columns.x, columns.y), *([columns.test] if columns.test else [])):
@@ -65,22 +65,22 @@ def make(
     if columns.features and (len(columns.features),) != columns.x.shape[1:]:
         raise ShardError(f"{source}: names {len(columns.features)} features; x is {columns.x.shape[1:]} per example")
     for note in (*columns.became, *columns.notes):
-        told(note)
+        report(note)
 
-    told(f"dealing {len(columns.y)} examples by {partition}")
+    report(f"dealing {len(columns.y)} examples by {partition}")
     named = Component.model_validate({**(partition_options or {}), "name": partition})
     given: dict[str, Any] = {"y": columns.y, "clients": clients, "rng": for_partition, "groups": columns.groups}
-    ids, hands = dealt.hands(
+    ids, hands = client_rows.hands(
         choose(PARTITIONS, named, "partition", text=True, **given), partition, len(columns.y), clients
     )
     sizes = np.array([len(hand) for hand in hands], dtype=np.int64)
     if sizes.sum() < len(columns.y):
-        told(f"{len(columns.y) - sizes.sum()} examples are left over and go to nobody")
+        report(f"{len(columns.y) - sizes.sum()} examples are left over and go to nobody")
     if not sizes.all():
-        told(f"{int((sizes == 0).sum())} clients have no example")
+        report(f"{int((sizes == 0).sum())} clients have no example")
 
     fraction = (0.2 if columns.test is None else 0.0) if holdout is None else holdout
-    train, heldout = dealt.split(np.concatenate(hands), sizes, fraction, for_holdout)
+    train, heldout = client_rows.split(np.concatenate(hands), sizes, fraction, for_holdout)
     created = {
         "source": source,
         "source_options": _written(source_options),
@@ -91,7 +91,7 @@ def make(
         "seed": seed,
         "notes": list(columns.notes),
     }
-    told(f"writing {len(ids)} clients to {out}")
+    report(f"writing {len(ids)} clients to {out}")
     return writer.write(
         out,
         ids,
@@ -111,8 +111,8 @@ def _check_group(source: str, partition: str, given: Mapping[str, Any]) -> None:
     """Refuse a client column that the partition ignores: it would be no feature either."""
     group = given.get("group")
     if source in IMPORTERS and group is not None and "groups" not in options(find(PARTITIONS, partition, "partition")):
-        told = f"{partition} does not look at clients of the data's own: --partition natural does"
-        raise JobError(f"group: {group!r} given, but {told}; leave --group out")
+        fault = f"{partition} does not look at clients of the data's own: --partition natural does"
+        raise JobError(f"group: {group!r} given, but {fault}; leave --group out")
 
 
 def _written(given: Mapping[str, Any] | None) -> dict[str, str]:
@@ -139,8 +139,8 @@ def deal_options(source: str, partition: str, given: Mapping[str, Any]) -> tuple
     ]
     for name in given:
         if not any(name in allowed for _, allowed in known):
-            told = "; ".join(f"{owner} has {', '.join(allowed) or 'none'}" for owner, allowed in known)
+            choices = "; ".join(f"{owner} has {', '.join(allowed) or 'none'}" for owner, allowed in known)
             likely = nearest(name, [option for _, allowed in known for option in allowed])
-            raise JobError(f"{name}: is not an option here; {told}{likely}")
+            raise JobError(f"{name}: is not an option here; {choices}{likely}")
     for_source, for_partition = ({name: given[name] for name in given if name in allowed} for _, allowed in known)
     return for_source, for_partition

@@ -15,7 +15,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Dealt:
+class ClientRows:
     """Rows by client: client k has `rows[offsets[k] : offsets[k + 1]]`."""
 
     rows: Rows
@@ -34,15 +34,15 @@ def hands(dealt: object, name: str, examples: int, clients: int | None) -> tuple
         width = len(str(len(dealt) - 1))
         ids, given = [f"client-{client:0{width}}" for client in range(len(dealt))], list(dealt)
     else:
-        told = "should give a list of row numbers, an array for each client, or a dict of them by client id"
-        raise JobError(f"partition: {name} gave a {type(dealt).__name__}; it {told}")
+        wanted = "should give a list of row numbers, an array for each client, or a dict of them by client id"
+        raise JobError(f"partition: {name} gave a {type(dealt).__name__}; it {wanted}")
     if not given or clients not in (None, len(given)):
         raise JobError(f"partition: {name} dealt to {len(given)} clients, where {clients or 'some'} are asked for")
-    found = [
+    rows_of = [
         _hand(f"partition: {name}: client {client!r}", hand, examples) for client, hand in zip(ids, given, strict=True)
     ]
     owner = np.full(examples, -1, dtype=np.int64)
-    for client, rows in enumerate(found):
+    for client, rows in enumerate(rows_of):
         taken = rows[owner[rows] >= 0]
         repeated = rows[np.setdiff1d(np.arange(len(rows)), np.unique(rows, return_index=True)[1])]
         if len(taken) or len(repeated):
@@ -52,7 +52,7 @@ def hands(dealt: object, name: str, examples: int, clients: int | None) -> tuple
                 f"partition: {name}: dealt row {row} to client {ids[client]!r}, and {other}; a row has one owner"
             )
         owner[rows] = client
-    return ids, found
+    return ids, rows_of
 
 
 def _hand(where: str, hand: Any, examples: int) -> Rows:
@@ -64,34 +64,34 @@ def _hand(where: str, hand: Any, examples: int) -> Rows:
     if rows.shape == (0,) and rows.dtype.kind == "f":
         return np.empty(0, dtype=np.int64)  # an empty list is no float
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        what = "; a mask: np.flatnonzero makes rows of it" if rows.dtype.kind == "b" else ""
-        told = (
+        remedy = "; a mask: np.flatnonzero makes rows of it" if rows.dtype.kind == "b" else ""
+        kind = (
             f"{rows.dtype} of shape {rows.shape}"
             if isinstance(hand, (np.ndarray, list, tuple))
             else type(hand).__name__
         )
-        raise JobError(f"{where} was dealt {told}; should be row numbers, integers of shape (n,){what}")
+        raise JobError(f"{where} was dealt {kind}; should be row numbers, integers of shape (n,){remedy}")
     if len(rows) and (rows.min() < 0 or rows.max() >= examples):
         row = rows.min() if rows.min() < 0 else rows.max()
         raise JobError(f"{where} was dealt row {row}; there are rows 0 to {examples - 1}")
     return rows.astype(np.int64, copy=False)
 
 
-def split(rows: Rows, sizes: Rows, fraction: float, rng: np.random.Generator) -> tuple[Dealt, Dealt]:
+def split(rows: Rows, sizes: Rows, fraction: float, rng: np.random.Generator) -> tuple[ClientRows, ClientRows]:
     """Split rows `(N,)` of clients with `sizes (K,)`, client after client, into training and held-out ones.
 
     A client holds out `fraction` of its examples, drawn at random, rounded, but never its last one.  Rows stay in the
     order of their source within a client.
     """
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    kept = np.clip(np.rint(sizes * fraction).astype(np.int64), 0, np.maximum(sizes - 1, 0))
+    held_out = np.clip(np.rint(sizes * fraction).astype(np.int64), 0, np.maximum(sizes - 1, 0))
     drawn = np.lexsort((rng.random(len(rows)), owner))  # each client's places, shuffled
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     aside = np.zeros(len(rows), dtype=np.bool_)
-    aside[drawn[rank < kept[owner]]] = True
+    aside[drawn[rank < held_out[owner]]] = True
     ordered = np.lexsort((rows, owner))
     rows, aside = rows[ordered], aside[ordered]
-    return Dealt(rows[~aside], offsets(sizes - kept)), Dealt(rows[aside], offsets(kept))
+    return ClientRows(rows[~aside], offsets(sizes - held_out)), ClientRows(rows[aside], offsets(held_out))
 
 
 def offsets(sizes: Rows | Sequence[int]) -> Rows:
@@ -104,7 +104,7 @@ def cuts(bounds: Rows, files: int) -> list[int]:
     clients = len(bounds) - 1
     wanted = bounds[-1] * np.arange(1, files) / files
     nearest = np.searchsorted((bounds[:-1] + bounds[1:]) / 2, wanted)
-    found = [0, *nearest.tolist(), clients]
+    firsts = [0, *nearest.tolist(), clients]
     for place in range(1, files):
-        found[place] = min(max(found[place], found[place - 1] + 1), clients - (files - place))
-    return found
+        firsts[place] = min(max(firsts[place], firsts[place - 1] + 1), clients - (files - place))
+    return firsts
