@@ -16,7 +16,7 @@ from fedmpi.cohort.samplers import SAMPLERS, Sampler
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import LARGE, Component, Job, JobError, choose
+from fedmpi.job import LARGE, Component, Job, JobError, choose, shown
 from fedmpi.plan import tryout
 from fedmpi.plan.making import DTYPES, dtype_of, made_model, made_task
 from fedmpi.plan.memory import fits
@@ -59,8 +59,7 @@ def assemble(
         optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr, lambda round: pace(round, job.rounds)
     )
     strategy = sound(choose(STRATEGIES, job.strategy, "strategy", of=Strategy, server=server), job.strategy.name)
-    strategy.check(job)
-    job = strategy.settle(job)
+    job = _settled(strategy, job)
     if strategy.models > 1 and (isinstance(model, nn.Module) or "init" in job.model.options):
         raise JobError(
             f"strategy: {job.strategy.name} begins with {strategy.models} models from seeds of their own; "
@@ -133,6 +132,16 @@ def assemble(
     if try_out:
         tryout.try_out(plan)
     return plan
+
+
+def _settled(strategy: Strategy, job: Job) -> Job:
+    settled: object = strategy.check(job)
+    if not isinstance(settled, Job):
+        raise JobError(
+            f"strategy: the check of {job.strategy.name} returns {shown(settled)}; it should return the job, with the "
+            f"fields that the strategy fixes"
+        )
+    return settled
 
 
 def _schedule(job: Job, component: Component, field: str) -> Schedule:

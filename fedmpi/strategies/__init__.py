@@ -24,15 +24,14 @@ from fedmpi.strategies.personal.ifca import IFCA
 from fedmpi.strategies.personal.local import Local
 from fedmpi.strategies.personal.perfedavg import PerFedAvg
 from fedmpi.strategies.personal.pfedme import PFedMe
-from fedmpi.strategies.server.fedadagrad import FedAdagrad
-from fedmpi.strategies.server.fedadam import FedAdam
+from fedmpi.strategies.server.adaptive import fedadagrad, fedadam, fedyogi
 from fedmpi.strategies.server.fedavg import FedAvg
 from fedmpi.strategies.server.fedavgm import FedAvgM
 from fedmpi.strategies.server.fedexp import FedExP
 from fedmpi.strategies.server.fedsgd import FedSGD
-from fedmpi.strategies.server.fedyogi import FedYogi
 from fedmpi.strategies.server.normalised import NormalisedSGD
-from fedmpi.strategies.strategy import Server, Strategy, sound
+from fedmpi.strategies.sound import sound
+from fedmpi.strategies.strategy import Server, Strategy
 
 __all__ = ["STRATEGIES", "Server", "Strategy", "sound"]
 
@@ -42,9 +41,9 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "fedsgd": FedSGD,
     "normalised-sgd": NormalisedSGD,
     "fedavgm": FedAvgM,
-    "fedadagrad": FedAdagrad,
-    "fedadam": FedAdam,
-    "fedyogi": FedYogi,
+    "fedadagrad": fedadagrad,
+    "fedadam": fedadam,
+    "fedyogi": fedyogi,
     "fedexp": FedExP,
     "fedprox": FedProx,
     "scaffold": Scaffold,

@@ -192,7 +192,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ifca", {"clusters": 2}),
     ("ifca", {"clusters": 3}),
 ]
-PERSONAL = [name for name, strategy in STRATEGIES.items() if strategy.personalises]
+PERSONAL = [name for name in STRATEGIES if STRATEGIES[name](server=None).personalises]
 every = pytest.mark.parametrize("name", PERSONAL)
 
 

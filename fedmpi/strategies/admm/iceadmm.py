@@ -14,9 +14,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
-from fedmpi.job import Job
+from fedmpi.job import Job, NonNegative, Positive
 from fedmpi.strategies.admm.iiadmm import contribute, whole_changes
-from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, mean_loss, own_steps, plain_server
+from fedmpi.strategies.refusals import own_steps, plain_server
+from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
 
 class ICEADMM(Strategy):
@@ -34,10 +35,11 @@ class ICEADMM(Strategy):
         super().__init__(server)
         self.rho, self.zeta = rho, zeta
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
         own_steps(job)
         whole_changes(job)
+        return job
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.values.copy_(client.memory["primal"])

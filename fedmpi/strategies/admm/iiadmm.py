@@ -15,8 +15,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
-from fedmpi.job import Job, JobError
-from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy, mean_loss, own_steps, plain_server
+from fedmpi.job import Job, JobError, NonNegative, Positive
+from fedmpi.strategies.refusals import own_steps, plain_server
+from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
 
 class IIADMM(Strategy):
@@ -34,10 +35,11 @@ class IIADMM(Strategy):
         super().__init__(server)
         self.rho, self.zeta = rho, zeta
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
         own_steps(job)
         whole_changes(job)
+        return job
 
     def learn(self, client: Client, learner: Learner) -> None:
         z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]

@@ -14,8 +14,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fedmpi.flow import Client, Learner, Task
+from fedmpi.job import NonNegative
 from fedmpi.strategies.drift.representation import Representation
-from fedmpi.strategies.strategy import NonNegative, Server, Strategy
+from fedmpi.strategies.strategy import Server, Strategy
 
 EPS = 1e-8  # of a variance: a unit that a batch leaves silent has no correlation
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fedmpi.flow import Client, Layout, State
-from fedmpi.job import Job
-from fedmpi.strategies.strategy import Positive, Server, Strategy, plain_server
+from fedmpi.job import Job, Positive
+from fedmpi.strategies.refusals import plain_server
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class FedDyn(Strategy):
@@ -25,8 +26,9 @@ class FedDyn(Strategy):
         super().__init__(server)
         self.alpha = alpha
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
+        return job
 
     def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
         super().begin(state, layout, everyone)

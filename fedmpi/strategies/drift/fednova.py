@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fedmpi.flow import Client, State
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Strategy, plain_steps
+from fedmpi.strategies.refusals import plain_steps
+from fedmpi.strategies.strategy import Strategy
 
 
 class FedNova(Strategy):
@@ -20,8 +21,9 @@ class FedNova(Strategy):
 
     sums: Mapping[str, str] = {"reach": "job"}
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_steps(job, momentum=True)
+        return job
 
     def result(self, client: Client) -> Mapping[str, float]:
         client.change(client.planes[0])

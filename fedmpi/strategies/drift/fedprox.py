@@ -8,7 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedmpi.flow import Client
-from fedmpi.strategies.strategy import NonNegative, Server, Strategy
+from fedmpi.job import NonNegative
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class FedProx(Strategy):

@@ -13,9 +13,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
-from fedmpi.job import Job
+from fedmpi.job import Job, Positive
 from fedmpi.strategies.drift.mimelite import Base, Statistics
-from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, mean_loss, own_steps
+from fedmpi.strategies.refusals import own_steps
+from fedmpi.strategies.strategy import Decay, Server, Strategy, mean_loss
 
 
 class Mime(Strategy):
@@ -34,8 +35,9 @@ class Mime(Strategy):
         self.statistics = Statistics(base, beta, beta2, eps)
         self.down = 2 + self.statistics.planes  # the model, c, the statistics
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         own_steps(job)
+        return job
 
     def survey(self, client: Client) -> Mapping[str, float]:
         if client.examples:

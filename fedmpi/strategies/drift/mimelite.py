@@ -13,8 +13,9 @@ from typing import Literal
 from torch import Tensor
 
 from fedmpi.flow import Client, State
-from fedmpi.job import Job
-from fedmpi.strategies.strategy import Decay, Positive, Server, Strategy, plain_steps
+from fedmpi.job import Job, Positive
+from fedmpi.strategies.refusals import plain_steps
+from fedmpi.strategies.strategy import Decay, Server, Strategy
 
 Base = Literal["momentum", "adam"]
 
@@ -59,8 +60,9 @@ class MimeLite(Strategy):
         self.statistics = Statistics(base, beta, beta2, eps)
         self.down = 1 + self.statistics.planes
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_steps(job)
+        return job
 
     def prepare(self, client: Client) -> None:
         if client.examples:

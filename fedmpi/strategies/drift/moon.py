@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmpi.flow import Client, Learner, Task
+from fedmpi.job import NonNegative, Positive
 from fedmpi.strategies.drift.representation import Representation
-from fedmpi.strategies.strategy import NonNegative, Positive, Server, Strategy
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class MOON(Strategy):

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fedmpi.flow import Client, State
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Server, Strategy, plain_steps
+from fedmpi.strategies.refusals import plain_steps
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class Scaffold(Strategy):
@@ -34,9 +35,10 @@ class Scaffold(Strategy):
         super().__init__(server)
         self.option = option
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         if self.option == 2:
             plain_steps(job, momentum=True)
+        return job
 
     def prepare(self, client: Client) -> None:
         client.notes["shift"] = client.down[1, client.trained] - client.memory["control"]

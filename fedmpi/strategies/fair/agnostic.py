@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fedmpi.flow import Client, State
-from fedmpi.strategies.strategy import NonNegative, Server, Strategy
+from fedmpi.job import NonNegative
+from fedmpi.strategies.strategy import Server, Strategy
 
 REACH = 20.0  # a weight is within e^20 of the last cohort's mean: all or nothing, and still a float32 or a fixed point
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, State
-from fedmpi.job import Job
-from fedmpi.strategies.strategy import NonNegative, Server, Strategy, plain_server
+from fedmpi.job import Job, NonNegative
+from fedmpi.strategies.refusals import plain_server
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class QFedAvg(Strategy):
@@ -26,8 +27,9 @@ class QFedAvg(Strategy):
         super().__init__(server)
         self.q = q
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
+        return job
 
     def prepare(self, client: Client) -> None:
         if client.examples:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Server, Strategy, mean_loss, own_steps
+from fedmpi.strategies.refusals import own_steps
+from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
 
 class APFL(Strategy):
@@ -32,8 +33,9 @@ class APFL(Strategy):
         super().__init__(server)
         self.alpha, self.adapt = alpha, adapt
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         own_steps(job)
+        return job
 
     def learn(self, client: Client, learner: Learner) -> None:
         w, v = client.values.clone(), client.memory["own"]

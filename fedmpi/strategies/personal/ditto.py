@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner
-from fedmpi.strategies.strategy import Count, NonNegative, Server, Strategy
+from fedmpi.job import Count, NonNegative
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class Ditto(Strategy):

@@ -12,9 +12,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from fedmpi.flow import Client, Learner
-from fedmpi.job import Job
+from fedmpi.job import Count, Job
 from fedmpi.strategies.personal.fedper import heads
-from fedmpi.strategies.strategy import Count, Server, Strategy, plain_steps
+from fedmpi.strategies.refusals import plain_steps
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class FedRep(Strategy):
@@ -30,8 +31,9 @@ class FedRep(Strategy):
         super().__init__(server)
         self.head, self.head_steps = head, head_steps
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_steps(job, momentum=True)  # a frozen part must not move by a decay
+        return job
 
     def stays(self, model: nn.Module) -> Callable[[str], bool]:
         return heads(model, self.head)

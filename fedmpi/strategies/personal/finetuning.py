@@ -7,7 +7,8 @@ Nothing is stored: a client's model is made from the common one at every use.
 from __future__ import annotations
 
 from fedmpi.flow import Client, Learner
-from fedmpi.strategies.strategy import Count, Server, Strategy
+from fedmpi.job import Count
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class FineTuning(Strategy):

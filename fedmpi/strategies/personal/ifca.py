@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Server, Strategy, plain_server
+from fedmpi.strategies.refusals import plain_server
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class IFCA(Strategy):
@@ -33,8 +34,9 @@ class IFCA(Strategy):
         self.up = ("job",) * clusters
         self.sums = {f"cluster-{place}": "job" for place in range(clusters)}
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
+        return job
 
     def _nearest(self, client: Client) -> int:
         losses = []

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from fedmpi.flow import Client, Learner
-from fedmpi.job import Job
-from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_loss, own_steps
+from fedmpi.job import Count, Job, Positive
+from fedmpi.strategies.refusals import own_steps
+from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
 
 class PerFedAvg(Strategy):
@@ -26,8 +27,9 @@ class PerFedAvg(Strategy):
         super().__init__(server)
         self.inner_lr, self.adapt = inner_lr, adapt
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         own_steps(job)
+        return job
 
     def learn(self, client: Client, learner: Learner) -> None:
         w, losses = learner.values.clone(), []

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fedmpi.flow import Client, Learner
-from fedmpi.job import Job, JobError
-from fedmpi.strategies.strategy import Count, Positive, Server, Strategy, mean_loss, own_steps, plain_server
+from fedmpi.job import Count, Job, JobError, Positive
+from fedmpi.strategies.refusals import own_steps, plain_server
+from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
 
 class PFedMe(Strategy):
@@ -29,7 +30,7 @@ class PFedMe(Strategy):
         super().__init__(server)
         self.lam, self.inner, self.inner_lr = lam, inner, inner_lr
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
         own_steps(job)
         if job.local.lr * self.lam >= 2:
@@ -37,6 +38,7 @@ class PFedMe(Strategy):
                 f"local.lr: {job.local.lr:g} given, but times pfedme's lam = {self.lam:g} it should come to below 2, "
                 f"better below 1, or the model swings ever further past its client's own; take a smaller one of them"
             )
+        return job
 
     def learn(self, client: Client, learner: Learner) -> None:
         theta, w = learner.values, client.received[client.trained].clone()

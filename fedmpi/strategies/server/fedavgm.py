@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from fedmpi import optim
 from fedmpi.job import Job
-from fedmpi.strategies.strategy import Decay, Server, Strategy, plain_server
+from fedmpi.strategies.refusals import plain_server
+from fedmpi.strategies.strategy import Decay, Server, Strategy
 
 
 class FedAvgM(Strategy):
@@ -23,5 +24,6 @@ class FedAvgM(Strategy):
         if server is not None:
             server.make = optim.sgd(momentum=momentum, nesterov=nesterov)
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
+        return job

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from fedmpi.flow import Client, State
-from fedmpi.job import Job
-from fedmpi.strategies.strategy import Positive, Server, Strategy, plain_server
+from fedmpi.job import Job, Positive
+from fedmpi.strategies.refusals import plain_server
+from fedmpi.strategies.strategy import Server, Strategy
 
 
 class FedExP(Strategy):
@@ -27,8 +28,9 @@ class FedExP(Strategy):
         super().__init__(server)
         self.eps = eps
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job) -> Job:
         plain_server(job)
+        return job
 
     def result(self, client: Client) -> Mapping[str, float]:
         client.change(client.planes[0])

@@ -12,8 +12,6 @@ from typing import ClassVar
 import torch
 
 from fedmpi.flow import Client, Learner
-from fedmpi.job import Job
-from fedmpi.strategies.server.fedsgd import one_gradient, whole_client
 from fedmpi.strategies.strategy import Strategy
 
 
@@ -23,13 +21,8 @@ class NormalisedSGD(Strategy):
     Each client sends one full-batch gradient a round, of length `local.lr`.
     """
 
+    whole_client: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
-
-    def check(self, job: Job) -> None:
-        one_gradient(job)
-
-    def settle(self, job: Job) -> Job:
-        return whole_client(job)
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.steps = 1
