@@ -224,7 +224,8 @@ def test_fedsgd_takes_what_it_means(local: dict[str, Any]) -> None:
     from fedmpi.job import read
 
     job = read({"rounds": 1, "data": {"shards": "d"}, "model": "linear", "strategy": "fedsgd", "local": local})
-    STRATEGIES["fedsgd"](server=None).check(job)
+    local = STRATEGIES["fedsgd"](server=None).check(job).local
+    assert (local.batch, local.epochs, local.steps, local.lr) == (0, 1, None, job.local.lr)
 
 
 @every
