@@ -1,6 +1,6 @@
 """The bits that the recipes under jobs/ end with, which no number of ranks, no MPI and no change of the code may move.
 
-    python benchmarks/digests.py [--source FOLDER] [--jobs digits linear ...] [--ranks 1 3 4] [--python PYTHON ...]
+    python benchmarks/digests.py [--source FOLDER] [--jobs digits linear ...] [--ranks 1,3,4] [--python PYTHON ...]
 
 Each job runs through `fedmpi train` with the fixed-point stage and one thread; a digest is the first 16 hex digits of
 the SHA-256 of model.safetensors' tensors, in the order of their names, without the file's metadata.  A line is a job,
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,11 +21,10 @@ from pathlib import Path
 import numpy as np
 from heart_disease import hospitals
 from machine import machine
+from running import HERE, command
 from safetensors.numpy import load_file
 
 import fedmpi
-
-HERE = Path(__file__).resolve().parents[1]
 
 # Job: its rounds (all of a job's own would only take longer) and what makes its shards, beside --out; None: below.
 JOBS: dict[str, tuple[int, list[str] | None]] = {
@@ -55,7 +53,7 @@ def shards(name: str, source: Path, out: Path) -> None:
         fedmpi.write_shards(out, hospitals(source / name), task="binary", classes=("healthy", "diseased"))
         return
     words = [word.format(source=source) for word in making]
-    _run([sys.executable, "-m", "fedmpi", "shard", *words, "--out", str(out)], out.parent)
+    command("shard", *words, "--out", str(out), folder=out.parent)
 
 
 def trained(python: Path, name: str, ranks: int, data: Path) -> str:
@@ -64,27 +62,22 @@ def trained(python: Path, name: str, ranks: int, data: Path) -> str:
     settings = [f"rounds={JOBS[name][0]}", f"data.shards={data}", "threads=1", 'aggregation.stages=["fixed-point"]']
     words = ["train", str(HERE / "jobs" / f"{name}.toml"), "-n", str(ranks), "--out", str(out)]
     words += ["--overwrite", "--quiet", *(word for setting in settings for word in ("--set", setting))]
-    _run([str(python), "-m", "fedmpi", *words], data.parent)
+    command(*words, python=python, folder=data.parent)
     return digest(out / "model.safetensors")
-
-
-def _run(words: list[str], folder: Path) -> None:
-    """Away from the checkout, so that PYTHONPATH alone says whose code runs."""
-    done = subprocess.run(words, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}: ended with {done.returncode}\n{done.stdout}{done.stderr}")
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--source", type=Path, default=HERE.parent / "shared" / "data")
     arguments.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
-    arguments.add_argument("--ranks", type=int, nargs="+", default=[1, 3, 4])
+    arguments.add_argument("--ranks", default="1,3,4")
     arguments.add_argument("--python", type=Path, nargs="+", default=[Path(sys.executable)])
     given = arguments.parse_args()
     source = given.source.resolve()
     pythons = [Path(os.path.abspath(python)) for python in given.python]  # a link stays: it says which environment
-    print(f"{machine()}; {Path(fedmpi.__file__).parent}; ranks {', '.join(map(str, given.ranks))}", flush=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    counts = [int(ranks) for ranks in given.ranks.split(",")]
+    print(f"{machine()}; {Path(fedmpi.__file__).parent}; ranks {given.ranks}", flush=True)
     equal = True
     for name in given.jobs:
         if name in NEEDS and not (source / NEEDS[name]).is_dir():
@@ -93,7 +86,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="fedmpi-digests-") as folder:
             data = Path(folder, "shards")
             shards(name, source, data)
-            found = {(python, ranks): trained(python, name, ranks, data) for python in pythons for ranks in given.ranks}
+            found = {(python, ranks): trained(python, name, ranks, data) for python in pythons for ranks in counts}
         rounds = f"{name:14} {JOBS[name][0]:3} rounds"
         if len(set(found.values())) == 1:
             print(f"{rounds}  {next(iter(found.values()))}", flush=True)

@@ -9,12 +9,10 @@ would, and prints the first round that met the target and the seconds until then
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 from machine import machine, mnist
+from running import command, lines
 
 PAPER = {"2nn": (0.97, 87), "cnn": (0.99, 20)}
 
@@ -33,9 +31,8 @@ def main() -> None:
         for seed in given.seed:
             out = Path("runs") / f"mnist-{name}-s{seed}"
             words = ["train", f"jobs/mnist-{name}.toml", "-n", given.ranks, "--out", str(out), "--overwrite"]
-            subprocess.run([sys.executable, "-m", "fedmpi", *words, "--set", f"seed={seed}", "--quiet"], check=True)
-            lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
-            last = lines[-1]
+            command(*words, "--set", f"seed={seed}", "--quiet")
+            last = lines(out)[-1]
             accuracy = last["evaluation"]["test"]["accuracy"]
             met = f"{target:.0%} after {last['round']} rounds" if accuracy >= target else f"{target:.0%} not reached"
             print(

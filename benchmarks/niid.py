@@ -12,12 +12,10 @@ goes on: half an hour of one core each.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 from machine import DATA, machine
+from running import command, lines
 
 JOB = "jobs/mnist-labels.toml"
 SPLITS = {"labels": ["--partition", "labels"], "dirichlet": ["--partition", "dirichlet", "--alpha", "0.5"]}
@@ -27,17 +25,13 @@ PUBLISHED = {
 }
 
 
-def fedmpi(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "fedmpi", *words], check=True)
-
-
 def shards(split: str, source: str | None) -> Path:
     """The shard set, made the first time."""
     folder = DATA / f"mnist-{split}"
     if not folder.exists():
         if source is None:
             raise SystemExit(f"{folder} is not there: give --source, the folder of MNIST's idx files")
-        fedmpi("shard", "idx", "--source", source, "--clients", "10", *SPLITS[split], "--out", str(folder))
+        command("shard", "idx", "--source", source, "--clients", "10", *SPLITS[split], "--out", str(folder))
     return folder
 
 
@@ -56,14 +50,14 @@ def main() -> None:
             out = Path("runs") / f"niid-{split}-{strategy}"
             fields = {"strategy": strategy, "data.shards": str(folder), "rounds": given.rounds, "threads": "1"}
             told = [word for field, value in fields.items() for word in ("--set", f"{field}={value}")]
-            fedmpi("train", JOB, "-n", given.ranks, "--out", str(out), "--resume", "--quiet", *told)
-            lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
-            accuracies = [100 * line["evaluation"]["test"]["accuracy"] for line in lines]
+            command("train", JOB, "-n", given.ranks, "--out", str(out), "--resume", "--quiet", *told)
+            journal = lines(out)
+            accuracies = [100 * line["evaluation"]["test"]["accuracy"] for line in journal]
             published = PUBLISHED[split].get(strategy)
             print(
                 f"{split}, {strategy}: best of {len(accuracies)} rounds {max(accuracies):.2f} % "
                 f"(round {accuracies.index(max(accuracies)) + 1}), last {accuracies[-1]:.2f} %; "
-                f"published {published if published else '-'}; {lines[-1]['seconds']['elapsed'] / 60:.0f} min",
+                f"published {published if published else '-'}; {journal[-1]['seconds']['elapsed'] / 60:.0f} min",
                 flush=True,
             )
 

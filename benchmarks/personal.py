@@ -15,14 +15,12 @@ moves by rate times lam of the way to the client's own model, so lam is 3, which
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from machine import DATA, machine
+from running import command, lines
 
 JOB = "jobs/personal.toml"
 STRATEGIES = ("fine-tuning", "per-fedavg", "pfedme", "ditto", "apfl", "fedper", "fedrep")
@@ -30,11 +28,6 @@ OPTIONS = {
     "per-fedavg": {"strategy.inner_lr": 0.3},
     "pfedme": {"strategy.inner_lr": 0.3, "strategy.lam": 3.0},
 }
-
-
-def fedmpi(*words: str) -> None:
-    """Run a command of fedmpi's, as anyone would."""
-    subprocess.run([sys.executable, "-m", "fedmpi", *words], check=True)
 
 
 def shards(source: str | None) -> Path:
@@ -46,14 +39,8 @@ def shards(source: str | None) -> Path:
             if source
             else ["digits", "--clients", "20"]
         )
-        fedmpi("shard", *what, "--partition", "labels", "--out", str(folder))
+        command("shard", *what, "--partition", "labels", "--out", str(folder))
     return folder
-
-
-def final(folder: Path) -> dict[str, Any]:
-    """A finished run's last journal line."""
-    line: dict[str, Any] = json.loads((folder / "journal.jsonl").read_text().splitlines()[-1])
-    return line
 
 
 def told(line: dict[str, Any], kind: str) -> tuple[float, str]:
@@ -87,18 +74,18 @@ def main() -> None:
         }
         words = [word for field, value in fields.items() for word in ("--set", f"{field}={value}")]
         words = ["train", JOB, "-n", given.ranks, "--out", str(runs / name), "--quiet", *words]
-        fedmpi(*words, "--overwrite")
-        line = final(runs / name)
+        command(*words, "--overwrite")
+        line = lines(runs / name)[-1]
         (common, both), (own, theirs) = told(line, "clients"), told(line, "personal")
         print(f"{name:26} {both:19} {theirs:19} {line['seconds']['elapsed']:.0f}", flush=True)
         if name == "fedavg":
             least = common
-            fedmpi(*words, "--baseline", "local")
+            command(*words, "--baseline", "local")
         elif own <= least:
             behind.append(name)
-    alone = final(runs / "fedavg" / "baselines" / "local")
+    alone = lines(runs / "fedavg" / "baselines" / "local")[-1]
     print(f"{'each client by itself':26} {'-':19} {told(alone, 'clients')[1]:19} {alone['seconds']['elapsed']:.0f}")
-    fedmpi("report", *(str(runs / name) for name in names), "--out", str(runs))
+    print(command("report", *(str(runs / name) for name in names), "--out", str(runs)), end="")
     if behind:
         raise SystemExit(f"own models no better than FedAvg's common one: {', '.join(behind)}")
 

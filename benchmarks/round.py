@@ -1,10 +1,12 @@
 """A whole round against the floor, on the FedAvg paper's MNIST: time by interleaved pairs, and the memory of each rank.
 
     python benchmarks/round.py [--source FOLDER_OF_IDX_FILES] [--model mlp|cnn] [--pairs 8] [--rounds 5]
+                               [--against CHECKOUT]
 
 One server and two clients; the floor runs on the two client ranks while the server sleeps.  A pair is `--rounds` rounds
 of each, in turn; times are wall clock from one round's end to the next, at the server and at a floor's rank.  Ours
-keeps its journal and a checkpoint every round, the floor keeps nothing.
+keeps its journal and a checkpoint every round, the floor keeps nothing.  With `--against` the other half of a pair is
+another checkout's code, each in new processes (running.py).
 """
 
 from __future__ import annotations
@@ -12,48 +14,65 @@ from __future__ import annotations
 import argparse
 import statistics
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from floor import Floor, ours, timed
-from machine import memory, mnist, on_ranks
+from machine import machine, mnist
+from running import compare, memory, on_ranks
 
 from fedmpi.cohort.samplers import Uniform
 from fedmpi.data import ShardSet
 from fedmpi.models import MODELS
 
+EPOCHS = {"mlp": 1, "cnn": 5}
+
+
+def job(folder: Path, model: str, rounds: int, evaluated: bool) -> dict[str, Any]:
+    return {
+        "rounds": rounds + 2,
+        "seed": 1,
+        "threads": 1,
+        "data": {"shards": str(folder)},
+        "cohort": {"size": 10},
+        "model": {"name": model},
+        "local": {"lr": 0.1, "batch": 10, "epochs": EPOCHS[model]},
+        "evaluation": {"every": int(evaluated), "clients": False},
+    }
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--source")
-    arguments.add_argument("--model", choices=("mlp", "cnn"), default="mlp")
+    arguments.add_argument("--model", choices=EPOCHS, default="mlp")
     arguments.add_argument("--pairs", type=int, default=8)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--against", type=Path)
     given = arguments.parse_args()
-    folder = mnist(given.source)
+    folder = mnist(given.source).resolve()
+    if given.against:
+        print(machine())
+        jobs = {
+            f"evaluation {'on' if on else 'off'}": job(folder, given.model, given.rounds, on) for on in (False, True)
+        }
+        compare(jobs, given.against, ranks=3, pairs=given.pairs)
+        return
     on_ranks(3)
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD
     shards = ShardSet.open(folder)
-    epochs = {"mlp": 1, "cnn": 5}[given.model]
     clients = world.Split(0 if world.rank == 0 else 1, world.rank)
     floor = None
     if world.rank:
         module = MODELS[given.model](shape=shards.shape, outputs=10)
-        floor = Floor(clients, shards, module, 0.1, 10, epochs, list(range(shards.clients)))
+        floor = Floor(clients, shards, module, 0.1, 10, EPOCHS[given.model], list(range(shards.clients)))
     for evaluated in (False, True):
-        job = {
-            "rounds": given.rounds + 2,
-            "seed": 1,
-            "data": {"shards": str(folder)},
-            "cohort": {"size": 10},
-            "model": {"name": given.model},
-            "local": {"lr": 0.1, "batch": 10, "epochs": epochs},
-            "evaluation": {"every": int(evaluated), "clients": False},
-        }
+        settings = job(folder, given.model, given.rounds, evaluated)
         mine, theirs = [], []
         for pair in range(given.pairs + 1):
             # Journal and a checkpoint every round, as by default.
-            first = ours({**job, "seed": pair}, world, out="runs/benchmark-round", overwrite=True)
+            first = ours({**settings, "seed": pair}, world, out="runs/benchmark-round", overwrite=True)
             second = timed(floor, world, given.rounds, partial(_round, shards.clients, pair, evaluated))
             if pair and world.rank == 0:  # the first pair warms up
                 mine.append(first)

@@ -1,9 +1,11 @@
 """What each strategy costs beside FedAvg: seconds and bytes of a round of the 2NN on MNIST, in one run, in pairs.
 
     python benchmarks/strategies.py [--source FOLDER_OF_IDX_FILES] [--strategies scaffold ...] [--pairs 3] [--rounds 6]
+                                    [--against CHECKOUT]
 
 One server and two clients' ranks; ten of a hundred clients a round, one epoch in batches of ten; journal, checkpoints
-and clients' memory are written as by default, and nothing is scored.  A pair is FedAvg's run and then the strategy's.
+and clients' memory are written as by default, and nothing is scored.  A pair is FedAvg's run and then the strategy's;
+with `--against` it is the strategy's by this checkout and by another, each in new processes (running.py).
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from floor import ours
-from machine import mnist, on_ranks
+from machine import machine, mnist
+from running import compare, lines, on_ranks
 
-from fedmpi.records.journal import read
 from fedmpi.strategies import STRATEGIES
 
 ABSENT = {"fedbn": "the 2NN has no normalisation layers"}
@@ -29,6 +31,7 @@ def job(folder: str, strategy: str, rounds: int) -> dict[str, Any]:
     return {
         "rounds": rounds + 2,
         "seed": 1,
+        "threads": 1,
         "data": {"shards": folder},
         "cohort": {"size": 10},
         "model": "mlp",
@@ -46,8 +49,14 @@ def main() -> None:
     arguments.add_argument("--strategies", nargs="+", choices=known, default=known)
     arguments.add_argument("--pairs", type=int, default=3)
     arguments.add_argument("--rounds", type=int, default=6)
+    arguments.add_argument("--against", type=Path)
     given = arguments.parse_args()
-    folder = str(mnist(given.source))
+    folder = str(mnist(given.source).resolve())
+    if given.against:
+        print(machine())
+        jobs = {strategy: job(folder, strategy, given.rounds) for strategy in given.strategies}
+        compare(jobs, given.against, ranks=3, pairs=given.pairs)
+        return
     on_ranks(3)
     from mpi4py import MPI
 
@@ -57,7 +66,7 @@ def main() -> None:
     def run(strategy: str) -> float:
         seconds = ours(job(folder, strategy, given.rounds), world, out=OUT, overwrite=True)
         if world.rank == 0:
-            bytes_of[strategy] = read(OUT / "journal.jsonl")[0]["bytes"]
+            bytes_of[strategy] = lines(OUT)[0]["bytes"]
         return seconds
 
     run("fedavg")  # warms up

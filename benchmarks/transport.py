@@ -1,9 +1,10 @@
 """A model of 10 million parameters, 8 clients a round, one step of one example each, beside bare collectives.
 
-    python benchmarks/transport.py [--pairs 5] [--rounds 8]
+    python benchmarks/transport.py [--pairs 5] [--rounds 8] [--against CHECKOUT]
 
 One server and two clients.  Bare: a plain `Bcast` and a plain `Reduce` of the same bytes and dtype on the same ranks,
-in turn with ours.  Floor: the eager loop of floor.py on the two client ranks.
+in turn with ours.  Floor: the eager loop of floor.py on the two client ranks.  With
+`--against` ours is measured beside another checkout's code instead, each in new processes (running.py).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 from floor import Floor, ours, timed
-from machine import DATA, memory, on_ranks
+from machine import DATA, machine
+from running import compare, memory, on_ranks
 
 import fedmpi
 from fedmpi import launch
@@ -28,8 +31,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--pairs", type=int, default=5)
     arguments.add_argument("--rounds", type=int, default=8)
+    arguments.add_argument("--against", type=Path)
     given = arguments.parse_args()
-    folder = DATA / "wide"
+    folder = (DATA / "wide").resolve()
     if launch.world() is None and not folder.exists():
         random = np.random.default_rng(0)
         clients = {
@@ -37,20 +41,26 @@ def main() -> None:
             for client in range(CLIENTS)
         }
         fedmpi.write_shards(folder, clients, holdout=0, classes=tuple(str(name) for name in range(CLASSES)))
-    on_ranks(3)
-    from mpi4py import MPI
-
-    world = MPI.COMM_WORLD
-    shards = ShardSet.open(folder)
-    inner = world.Split(0 if world.rank == 0 else 1, world.rank)
     job = {
         "rounds": given.rounds + 2,
+        "threads": 1,
         "data": {"shards": str(folder)},
         "model": {"name": "logistic"},
         "local": {"lr": 0.1, "batch": 1, "steps": 1},
         "evaluation": {"every": 0, "clients": False},
         "checkpoint": {"every": 0},
     }
+    fixed = {**job, "aggregation": {"stages": ["fixed-point"]}}
+    if given.against:
+        print(machine())
+        compare({"float32": job, "fixed-point": fixed}, given.against, ranks=3, pairs=given.pairs, keep=False)
+        return
+    on_ranks(3)
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    shards = ShardSet.open(folder)
+    inner = world.Split(0 if world.rank == 0 else 1, world.rank)
     names = ("ours", "ours, fixed-point", "bare float32", "bare int64", "floor")
     table: dict[str, list[float]] = {name: [] for name in names}
     module = MODELS["logistic"](shape=shards.shape, outputs=CLASSES)
@@ -60,7 +70,7 @@ def main() -> None:
         found = {
             "ours": ours(job, world),
             "bare float32": _bare(world, size, np.float32, given.rounds),
-            "ours, fixed-point": ours({**job, "aggregation": {"stages": ["fixed-point"]}}, world),
+            "ours, fixed-point": ours(fixed, world),
             "bare int64": _bare(world, size, np.int64, given.rounds),
             "floor": timed(floor, world, given.rounds, lambda floor, round: floor.round(np.arange(CLIENTS))),
         }
