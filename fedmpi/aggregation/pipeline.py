@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from fedmpi.aggregation.stages import STAGES, Clip, Stage, Weigh
+from fedmpi.aggregation.stages import STAGES, Stage, Weigh
 from fedmpi.job import Aggregation, JobError, choose, nearest
+
+PLACES = {"value": "values", "weighed": "weighted values", "integer": "integers"}  # in order, and what a stage works on
 
 
 def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
@@ -15,6 +17,7 @@ def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
     stages: list[Stage] = []
     names: list[str] = []
     bound: float | None = None
+    order = list(PLACES)
     for component in aggregation.stages:
         field = f"aggregation.stages.{component.name}"
         stage: Stage = choose(STAGES, component, field, of=Stage, cap=cap, clients=clients, clipped=bound)
@@ -32,15 +35,19 @@ def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
             )
         if "reduce" not in stage.rides:
             raise JobError(f"aggregation.stages: {component.name} cannot be summed, which the reduce path does")
-        if not stage.integers and any(earlier.integers for earlier in stages):
+        if stage.place not in PLACES:
             raise JobError(
-                f"aggregation.stages: {component.name} works on values, but {names[-1]} before it makes integers; "
-                f"put {component.name} first"
+                f"aggregation.stages: {component.name} has the place {stage.place!r}; there are {', '.join(PLACES)}"
+                f"{nearest(stage.place, PLACES)}"
             )
-        if isinstance(stage, Clip):
-            bound = stage.bound
+        if stages and order.index(stage.place) < order.index(stages[-1].place):
+            raise JobError(
+                f"aggregation.stages: {component.name} works on {PLACES[stage.place]}, but {names[-1]} before it on "
+                f"{PLACES[stages[-1].place]}; put {component.name} first"
+            )
+        bound = bound if stage.bound is None else stage.bound
         stages.append(stage)
         names.append(component.name)
-    first = next((place for place, stage in enumerate(stages) if stage.integers), len(stages))
+    first = next((at for at, stage in enumerate(stages) if stage.place != "value"), len(stages))
     stages.insert(first, Weigh(cap))
     return stages

@@ -38,7 +38,7 @@ def refusal(stages: list[Any], cap: int = 10, clients: int = 5) -> str:
 )
 def test_weighing_stands_between_values_and_integers_in_every_order_that_is_taken(names: tuple[str, ...]) -> None:
     tables = [{"name": name, **OPTIONS.get(name, {})} for name in names]
-    integers = [made([table])[-1].integers for table in tables]
+    integers = [made([table])[-1].place == "integer" for table in tables]
     if integers != sorted(integers):
         later = names[integers.index(True) :]
         text = refusal(tables)
@@ -48,8 +48,8 @@ def test_weighing_stands_between_values_and_integers_in_every_order_that_is_take
     stages = made(tables)
     assert [isinstance(stage, Weigh) for stage in stages].count(True) == 1
     where = next(place for place, stage in enumerate(stages) if isinstance(stage, Weigh))
-    assert not any(stage.integers for stage in stages[:where])
-    assert all(stage.integers for stage in stages[where + 1 :])
+    assert all(stage.place == "value" for stage in stages[:where])
+    assert all(stage.place == "integer" for stage in stages[where + 1 :])
     assert len(stages) == len(names) + 1
     kept = [type(stage) for stage in stages if not isinstance(stage, Weigh)]
     assert kept == [type(next(s for s in made([table]) if not isinstance(s, Weigh))) for table in tables]
@@ -119,7 +119,7 @@ class Halves(Stage):
 
 
 class Says(Halves):
-    integers = True
+    place = "integer"
 
 
 class Unsaid(Says):
@@ -142,19 +142,50 @@ class Clients(Stage):
     acts_on = "clients"
 
 
+class Lost(Stage):
+    place = "integers"
+
+
+class Noise(Stage):
+    """A change to weighted values."""
+
+    place = "weighed"
+
+
+class Bounds(Stage):
+    """A bound of one's own, as good as clip's."""
+
+    bound = 2.0
+
+
 class Counts(Stage):
     counters = ("seen",)
+
+
+def test_a_stage_of_weighted_values_stands_behind_the_weighing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, "noise", Noise)
+    clip = {"name": "clip", "bound": 1}
+    stages = made([clip, "noise", "fixed-point"])
+    assert [type(stage).__name__ for stage in stages] == ["Clip", "Weigh", "Noise", "FixedPoint"]
+    assert "clip works on values, but noise before it on weighted values; put clip first" in refusal(["noise", clip])
+
+
+def test_a_bound_is_asked_of_any_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, "bounds", Bounds)
+    own = made(["bounds", {"name": "fixed-point", "bits": 32}])[-1]
+    assert own.fraction == made([{"name": "clip", "bound": 2}, {"name": "fixed-point", "bits": 32}])[-1].fraction
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
         (Says, None),
-        (Halves, "Halves makes 10 values of int64; it should say so with integers = True"),
+        (Halves, "Halves makes 10 values of int64; it should say so with place = 'integer'"),
         (Unsaid, "made 10 values of int64 of an update, where `wire` says 10 values of float32"),
         (Piecewise, "made 10 values of int64"),
         (One, "made 1 values of int64 of an update, where `wire` says 10"),
         (Clients, "acts on 'clients'; the reduce path has 'client' and 'rank'; did you mean 'client'?"),
+        (Lost, "has the place 'integers'; there are value, weighed, integer; did you mean 'integer'?"),
         (Counts, "counts 0 numbers and names 1 counters"),
         (dict, "gave a dict; it should be a Stage"),
     ],

@@ -36,11 +36,11 @@ class ReducePath:
         size, dtype = layout.width, layout.dtype
         for each_stage in stages:
             size, dtype = each_stage.wire(size, dtype)
-            if not dtype.is_floating_point and not each_stage.integers and each_stage.acts_on == "client":
+            if not dtype.is_floating_point and each_stage.place != "integer" and each_stage.acts_on == "client":
                 # It would stand before the weighing, which needs values.
                 raise JobError(
                     f"aggregation.stages: {type(each_stage).__name__} makes {_words(size, dtype)}; it should say so "
-                    f"with integers = True"
+                    f"with place = 'integer'"
                 )
         self.wire = torch.zeros(size, dtype=dtype, device=device)
         self.host = self.wire

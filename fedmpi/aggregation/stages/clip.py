@@ -24,7 +24,7 @@ class Clip(Stage):
     counters: ClassVar[tuple[str, ...]] = ("clipped",)
 
     def __init__(self, bound: Positive) -> None:
-        self.bound = bound
+        self.bound: float = bound
         self.clipped = 0
 
     def encode(self, wire: Tensor, passage: Passage) -> Tensor:

@@ -25,7 +25,8 @@ class FixedPoint(Stage):
     the sum of a full round, is stopped before the cast, which would make a number of it.
     """
 
-    integers: ClassVar[bool] = True
+    place: ClassVar[str] = "integer"
+    exact: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def __init__(

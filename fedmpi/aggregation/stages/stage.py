@@ -15,13 +15,17 @@ class Stage:
 
     `encode` is applied in the job's order on the way out, at each client (`acts_on` "client"), to a rank's sum ("rank")
     or a site's ("domain"); `decode` in reverse order on the way in, at home.  Both may work in place, and return the
-    result. `rides` says whether the results can be summed ("reduce"), lie side by side ("rows"), or come alone
-    ("deliver").  An `elementwise` stage treats every value alike, so a path may hand it one piece after another.
+    result.  `rides` says whether the results can be summed ("reduce"), lie side by side ("rows"), or come alone
+    ("deliver").  `place` says whether a stage works on values before their weights ("value"), on weighted ones
+    ("weighed") or on integers ("integer"), and never goes back along a pipeline.  An `elementwise` stage treats every
+    value alike, so a path may hand it one piece after another.
     """
 
     acts_on: ClassVar[str] = "client"
     rides: ClassVar[frozenset[str]] = frozenset({"reduce", "rows", "deliver"})
-    integers: ClassVar[bool] = False  # it makes integers, or needs them: it stands behind the weighing
+    place: ClassVar[str] = "value"
+    exact: ClassVar[bool] = False  # a sum of its results has the same bits in every order
+    bound: float | None = None  # the largest L2 norm of an update after it; None: any
     elementwise: ClassVar[bool] = False
     counters: ClassVar[tuple[str, ...]] = ()  # what `count` counts, summed over ranks into the journal
 
