@@ -63,6 +63,11 @@ class Classification(Scaled):
         if len(classes) < 2:
             raise ValueError(f"needs at least two classes; the shard set has {len(classes)}")
 
+    @property
+    def label_count(self) -> int:
+        """The number of labels that targets may hold, from 0 up."""
+        return len(self.classes)
+
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)
 
@@ -91,6 +96,11 @@ class Binary(Scaled):
         super().__init__(scale, dtype, classes)
         if len(classes) not in (0, 2):
             raise ValueError(f"takes two classes; the shard set has {len(classes)}: try the task classification")
+
+    @property
+    def label_count(self) -> int:
+        """The number of labels that targets may hold, from 0 up."""
+        return 2
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return 1
@@ -156,6 +166,11 @@ class NextCharacter:
 
     def inputs(self, x: Tensor) -> Tensor:
         return x.long()
+
+    @property
+    def label_count(self) -> int:
+        """The number of labels that targets may hold, from 0 up."""
+        return len(self.classes)
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,19 @@ import torch
 from torch import nn
 
 from fedmpi import optim, own
-from fedmpi.aggregation import pipeline
+from fedmpi.aggregation import Stage, pipeline
 from fedmpi.cohort.samplers import SAMPLERS, Sampler
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import Scorer, higher_is_better
 from fedmpi.flow import Task
 from fedmpi.job import LARGE, Component, Job, JobError, choose, shown
 from fedmpi.plan import tryout
-from fedmpi.plan.making import DTYPES, dtype_of, made_model, made_task
+from fedmpi.plan.making import DTYPES, dtype_of, made_loop, made_model, made_strategy, made_task
 from fedmpi.plan.memory import fits
 from fedmpi.plan.plan import Loop, Plan
+from fedmpi.plan.refusals import Asked, refuse
 from fedmpi.plan.stop import Stopper
-from fedmpi.strategies import STRATEGIES, Server, Strategy, sound
+from fedmpi.strategies import Server, Strategy
 from fedmpi.training import SCHEDULES
 from fedmpi.training.batches import work
 from fedmpi.training.schedules import Schedule
@@ -45,72 +46,27 @@ def assemble(
     small round, so that what does not go together is found before any rank is started.  `loops` are the loops that
     there are, by name.
     """
-    shards = shards or _shards(job)
-    if shards.clients == 0 or shards.examples == 0:
-        raise JobError(f"data.shards: {job.data.shards} holds no training examples")
-    job = _resolved(job, shards)
-    dtype = dtype_of(job)[1]
-    if task is None and job.task is not None and job.task.name == "regression" and shards.classes:
-        raise JobError(
-            f"task: regression given, but {job.data.shards} holds {len(shards.classes)} classes, not numbers"
-        )
+    shards = _shards(job, shards)
+    job = _filled(job, shards)
     pace = _schedule(job, job.server.schedule, "server.schedule")
-    server = Server(
-        optim.optimizer(job.server.optimizer, "server.optimizer"), job.server.lr, lambda round: pace(round, job.rounds)
-    )
-    strategy = sound(choose(STRATEGIES, job.strategy, "strategy", of=Strategy, server=server), job.strategy.name)
-    job = _settled(strategy, job)
-    if strategy.models > 1 and (isinstance(model, nn.Module) or "init" in job.model.options):
-        raise JobError(
-            f"strategy: {job.strategy.name} begins with {strategy.models} models from seeds of their own; "
-            f"{'give a factory instead of a module' if isinstance(model, nn.Module) else 'leave model.init out'}"
-        )
+    optimizer = optim.optimizer(job.server.optimizer, "server.optimizer")
+    strategy = made_strategy(job, Server(optimizer, job.server.lr, lambda round: pace(round, job.rounds)))
+    job = _checked(job, strategy)
+    sampler = _sampler(job, shards)
+    assert job.aggregation.cap is not None
+    stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
+    loop = made_loop(job, loops)
+    asked = Asked(job, shards, strategy, stages, loop, model, task)
+    refuse(asked)
+    job = _settled(job, strategy, sampler, stages)
     task = made_task(job, shards, task)
     module = made_model(job, shards, task, model)
     strategy.stays(module)
-    fits(
-        "strategy",
-        sum(part.numel() for part in module.parameters()),
-        dtype.itemsize,
-        2 + strategy.down + len(strategy.up),
-    )
-    asked = job.aggregation.weights if "weights" in job.aggregation.model_fields_set else None
-    weightings = {"uniform" if weighting == "none" else weighting for weighting in strategy.up} - {"job"}
-    for weighting in weightings:
-        if asked not in (None, weighting):
-            raise JobError(
-                f"aggregation.weights: {asked!r} given, but {job.strategy.name} has its own weighting ({weighting}); "
-                f"leave it out"
-            )
-        job = _weighed(job, weighting)
-    cohort = job.cohort.of(shards.clients)
-    if cohort > shards.clients:
-        raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
-    sampler = _sampler(job, shards, cohort)
-    if sampler.uniform and "weights" not in job.aggregation.model_fields_set:
-        # Large clients come more often already: weighing them again would count their examples twice.
-        job = _weighed(job, "uniform")
-    assert job.aggregation.cap is not None
-    stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
-    optimizer = optim.optimizer(job.local.optimizer, "local.optimizer")
-    schedule = _schedule(job, job.local.schedule, "local.schedule")
-    if job.evaluation.metrics == ():
-        raise JobError("evaluation.metrics: [] given; leave it out for the task's own, or name some")
-    if not job.evaluation.every and (job.stop.targets or job.stop.patience):
-        raise JobError(
-            "stop: looks at scores, but evaluation.every = 0 scores the final model alone; let it be 1 or more"
-        )
+    _, dtype = dtype_of(job)
+    values = sum(part.numel() for part in module.parameters())
+    fits("strategy", values, dtype.itemsize, 2 + strategy.down + len(strategy.up))
     metrics = job.evaluation.metrics or tuple(task.metrics)[:1]
     scores = Scorer(task, metrics, job.evaluation.batch, torch.device("cpu")).names
-    loop: Loop = choose(loops, job.loop, "loop", of=Loop)
-    personal = strategy.personalises and not loop.votes
-    stopper = Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task), personal)
-    scored = job.evaluation.clients and shards.heldout_examples
-    if personal and not strategy.common and not scored and (job.stop.targets or job.stop.patience):
-        raise JobError(
-            f"stop: {job.strategy.name} makes clients' own models alone, and these are not scored; let "
-            f"evaluation.clients be true and the shard set keep examples aside (--holdout 0.2)"
-        )
     plan = Plan(
         job,
         shards,
@@ -119,14 +75,14 @@ def assemble(
         dtype,
         strategy,
         stages,
-        cohort,
+        job.cohort.of(shards.clients),
         sampler,
         loop,
-        optimizer,
-        schedule,
+        optim.optimizer(job.local.optimizer, "local.optimizer"),
+        _schedule(job, job.local.schedule, "local.schedule"),
         pace,
         metrics,
-        stopper,
+        Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task), asked.personal),
     )
     loop.check(plan)
     if try_out:
@@ -134,14 +90,50 @@ def assemble(
     return plan
 
 
-def _settled(strategy: Strategy, job: Job) -> Job:
-    settled: object = strategy.check(job)
-    if not isinstance(settled, Job):
+def _shards(job: Job, shards: ShardSet | None) -> ShardSet:
+    """Return the shard set of a script or of the job; JobError where it holds nothing to train on."""
+    try:
+        shards = shards or ShardSet.open(Path(job.data.shards))
+    except ShardError as error:
+        raise ShardError(f"data.shards: {error}") from None
+    if shards.clients == 0 or shards.examples == 0:
+        raise JobError(f"data.shards: {job.data.shards} holds no training examples")
+    return shards
+
+
+def _filled(job: Job, shards: ShardSet) -> Job:
+    """Return the job with the fields that it left open, so that its copy in the run folder says all."""
+    local, aggregation = job.local, job.aggregation
+    if local.epochs is None and local.steps is None:
+        local = local.model_copy(update={"epochs": 1})
+    if aggregation.cap is None:
+        aggregation = aggregation.model_copy(update={"cap": shards.largest})
+    task = job.task or Component(name=shards.task)
+    return job.model_copy(update={"local": local, "aggregation": aggregation, "task": task})
+
+
+def _checked(job: Job, strategy: Strategy) -> Job:
+    """Return the job with the fields that its strategy fixes."""
+    checked: object = strategy.check(job)
+    if not isinstance(checked, Job):
         raise JobError(
-            f"strategy: the check of {job.strategy.name} returns {shown(settled)}; it should return the job, with the "
+            f"strategy: the check of {job.strategy.name} returns {shown(checked)}; it should return the job, with the "
             f"fields that the strategy fixes"
         )
-    return settled
+    return checked
+
+
+def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Sequence[Stage]) -> Job:
+    """Return the job with the fields that its components fix where it leaves them out."""
+    changes: dict[str, Any] = {}
+    # Large clients come more often already to a uniform mean: weighing them again would count their examples twice.
+    weights = [*strategy.weights, *(["uniform"] if sampler.uniform else [])]
+    if weights and "weights" not in job.aggregation.model_fields_set:
+        changes["aggregation"] = job.aggregation.model_copy(update={"weights": weights[0]})
+    if job.threads is None and any(stage.exact for stage in stages):
+        # They promise the same bits on any number of ranks, and torch's own sums depend on the number of threads.
+        changes["threads"] = 1
+    return job.model_copy(update=changes)
 
 
 def _schedule(job: Job, component: Component, field: str) -> Schedule:
@@ -160,18 +152,10 @@ def _schedule(job: Job, component: Component, field: str) -> Schedule:
     return schedule
 
 
-def _shards(job: Job) -> ShardSet:
-    try:
-        return ShardSet.open(Path(job.data.shards))
-    except ShardError as error:
-        raise ShardError(f"data.shards: {error}") from None
-
-
-def _weighed(job: Job, weights: str) -> Job:
-    return job.model_copy(update={"aggregation": job.aggregation.model_copy(update={"weights": weights})})
-
-
-def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
+def _sampler(job: Job, shards: ShardSet) -> Sampler:
+    cohort = job.cohort.of(shards.clients)
+    if cohort > shards.clients:
+        raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
     sizes = shards.sizes(np.arange(shards.clients))
     sampler: Sampler = choose(
         SAMPLERS,
@@ -187,22 +171,6 @@ def _sampler(job: Job, shards: ShardSet, cohort: int) -> Sampler:
         work=work(sizes, job.local),
     )
     return sampler
-
-
-def _resolved(job: Job, shards: ShardSet) -> Job:
-    """The job with what it left open filled in, so that its copy in the run folder says all."""
-    local, aggregation = job.local, job.aggregation
-    if local.epochs is None and local.steps is None:
-        local = local.model_copy(update={"epochs": 1})
-    if aggregation.cap is None:
-        aggregation = aggregation.model_copy(update={"cap": shards.largest})
-    changes: dict[str, Any] = {"local": local, "aggregation": aggregation}
-    if job.task is None:
-        changes["task"] = Component(name=shards.task)
-    if job.threads is None and any(stage.name == "fixed-point" for stage in aggregation.stages):
-        # Its promise is the same bits on any number of ranks, and torch's own sums depend on the number of threads.
-        changes["threads"] = 1
-    return job.model_copy(update=changes)
 
 
 def resolved_table(plan: Plan) -> dict[str, Any]:

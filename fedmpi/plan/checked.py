@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fedmpi import own
-from fedmpi.evaluation import Binary, Classification, NextCharacter
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
 from fedmpi.job import JobError
@@ -71,14 +70,15 @@ def by_shape(task: Task) -> bool:
 
 
 def labelled(task: Task, labels: tuple[int, int] | None, where: str) -> None:
-    """Refuse labels that none of a built-in task's classes has; `where` they lie."""
-    if labels is None or not isinstance(task, (Classification, Binary, NextCharacter)) or not by_shape(task):
+    """Refuse labels that are none of the task's classes; `where` they lie."""
+    name = getattr(task, "name", type(task).__name__)
+    count = getattr(task, "label_count", None)
+    if labels is None or count is None or not by_shape(task):
         return
-    count = len(task.classes) or 2
     for label in labels:
         if not 0 <= label < count:
             raise JobError(
-                f"data.shards: {where} holds the label {label}, and the task {task.name!r} has {count} classes, "
+                f"data.shards: {where} holds the label {label}, and the task {name!r} has {count} classes, "
                 f"0 to {count - 1}"
             )
 

@@ -55,6 +55,11 @@ class Plan:
     stopper: Stopper
     notes: list[str] = field(default_factory=list)  # what the try-out saw that a person should know
 
+    @property
+    def exact(self) -> bool:
+        """Whether a stage promises the same bits at any number of ranks."""
+        return any(stage.exact for stage in self.stages)
+
     def scorer(self, device: torch.device) -> Scorer:
         return Scorer(self.task, self.metrics, self.job.evaluation.batch, device)
 

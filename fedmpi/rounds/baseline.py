@@ -17,6 +17,7 @@ from fedmpi.comm import Solo, wrap
 from fedmpi.flow import Comm, Refused
 from fedmpi.job import Aggregation, Cohort, Component, Job, Server, Stop
 from fedmpi.plan.assemble import assemble, resolved_table
+from fedmpi.plan.making import made_strategy
 from fedmpi.plan.plan import Plan
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
@@ -72,7 +73,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
 def _plain(job: Job) -> Job:
     """The job without what only a federation has."""
     local = job.local
-    if job.strategy.name in ("fedsgd", "normalised-sgd"):
+    if made_strategy(job).whole_client:
         local = local.model_copy(update={"batch": 0, "steps": 1, "epochs": None})
     return job.model_copy(
         update={

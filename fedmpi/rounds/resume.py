@@ -184,17 +184,13 @@ def _fits(parts: Parts, found: Found) -> None:
             f"{job.model.name!r} has {len(parts.state.counts)}: it is not what it was when the run began"
         )
     kind = parts.flat.device.type
-    if found.device is not None and found.device.split(":")[0] != kind and _exact(job):
+    if found.device is not None and found.device.split(":")[0] != kind and parts.plan.exact:
         raise JobError(
             f"--resume: device: the run began on {found.device} and would go on on {kind}, which gives other bits, and "
             f"the fixed-point stage promises the same; go on where it began"
         )
     if parts.memory is not None and parts.memory.folder is not None:
         Memory.check(parts.memory.folder, kept.metadata.get("clients", {}))
-
-
-def _exact(job: Job) -> bool:
-    return any(stage.name == "fixed-point" for stage in job.aggregation.stages)
 
 
 def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> bool:
@@ -207,7 +203,7 @@ def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> boo
             "--resume: data.shards holds other data than the run began with; give the same, or another --out"
         )
     may = [*MAY_CHANGE]
-    if _exact(plan.job):
+    if plan.exact:
         may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
     first, last = old.rounds, plan.job.rounds
     both = [*range(1, min(first, last, 1000) + 1), min(first, last)]  # one that depends on how many differs there

@@ -29,6 +29,8 @@ def sound(strategy: Strategy, name: str) -> Strategy:
             raise JobError(f"strategy: {name} has {trait} = {number!r}; it should be a number of at least 1")
     if strategy.models > strategy.down:
         raise JobError(f"strategy: {name} has {strategy.models} models and {strategy.down} planes down for them")
+    if strategy.alone and strategy.memory.get("own") != "model":
+        raise JobError(f"strategy: {name} has alone = True, but its memory holds no model named 'own'")
     for method, trait, needed in (
         ("survey", "passes", strategy.passes > 1),
         ("correct", "corrects", strategy.corrects),

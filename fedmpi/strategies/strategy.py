@@ -42,6 +42,8 @@ class Strategy:
     common: ClassVar[bool] = True  # the model that travels is one to use as it is
     personalises: ClassVar[bool] = False  # a client has a model of its own
     whole_client: ClassVar[bool] = False  # it learns from all of a client's examples at once, one step a round
+    whole_update: ClassVar[bool] = False  # home counts on updates as they were sent: no stage may bound them
+    alone: ClassVar[bool] = False  # each client trains a model that it keeps as its memory "own", and sends nothing
     models: int = 1  # planes that hold a model each, and begin as one
 
     def __init_subclass__(cls, **others: Any) -> None:
@@ -59,6 +61,18 @@ class Strategy:
     def rule(self) -> Rule | None:
         """The correction of each step in the job's local loop; None leaves the steps as they are, which is quicker."""
         return self.correct if self.corrects else None
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The values of `aggregation.weights` that its planes fix; none where the job may choose."""
+        own = ("uniform" if weighting == "none" else weighting for weighting in self.up if weighting != "job")
+        return tuple(dict.fromkeys(own))
+
+    @property
+    def local_rule(self) -> bool:
+        """Whether a local rule is all of this strategy: the rest is plain averaging."""
+        own = any(getattr(type(self), name) is not getattr(Strategy, name) for name in ("step", "stays"))
+        return self.passes == self.down == len(self.up) == 1 and not (own or self.memory or self.sums)
 
     def check(self, job: Job) -> Job:
         """Return the job with the fields that this strategy fixes; JobError where the rest cannot go with it."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedmpi import optim
 from fedmpi.comm import Solo
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Scorer
@@ -20,16 +19,15 @@ from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
-from fedmpi.job import Job, JobError, choose, nearest
+from fedmpi.job import Job, JobError, nearest
 from fedmpi.plan.assemble import assemble
-from fedmpi.plan.making import DTYPES, made_model, made_task
+from fedmpi.plan.making import DTYPES, made_loop, made_model, made_strategy, made_task
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory
 from fedmpi.rounds import first
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.run import build
-from fedmpi.strategies import STRATEGIES, Server, Strategy
 from fedmpi.tell import note
 from fedmpi.use import predict as files
 
@@ -50,7 +48,7 @@ class Trained:
     @property
     def common(self) -> bool:
         """`model` is one to use as it is."""
-        return self.job.loop.name == "ensemble" or _strategy(self.job).common
+        return made_loop(self.job, LOOPS).votes or made_strategy(self.job).common
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,8 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
         note(f"{run.model}: is the model of round {said['round']}, and the run has gone on to round {later[-1]} since")
     task = made_task(job, facts)
     model = made_model(job, facts, task, init=False)
-    if job.loop.name == "ensemble":
+    votes = made_loop(job, LOOPS).votes
+    if votes:
         count = len({name.split(".")[1] for name in tensors if "." in name}) or 1
         model = Ensemble([copy.deepcopy(model) for _ in range(count)], task)
     try:
@@ -129,9 +128,9 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
             f"{run.model}: does not fit {job.model.name!r} as it is made now: {' '.join(str(error).split()[:24])}"
         ) from None
     if which == "best":
-        if job.loop.name == "ensemble":
+        if votes:
             raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
-        flat = FlatModel(model, _strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
+        flat = FlatModel(model, made_strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
         _best(run.best, said, flat)
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")
@@ -145,12 +144,6 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
             raise JobError(f"--checkpoint: {which} given, but clients' own models are there for the final one alone")
         model = own.model(own.index(client))
     return Trained(job, model, task, facts, shards or its, own, client, None if shards else (run, table))
-
-
-def _strategy(job: Job) -> Strategy:
-    """The job's strategy as it was made for the run: what it is may depend on its options."""
-    strategy: Strategy = choose(STRATEGIES, job.strategy, "strategy", of=Strategy, server=Server(optim.sgd(), 1.0))
-    return strategy
 
 
 def _facts(path: Path, said: Mapping[str, Any]) -> _Facts:
@@ -208,7 +201,7 @@ def _open(job: Job, run: RunFolder, table: Mapping[str, Any]) -> ShardSet:
 
 def _own(job: Job, run: RunFolder, table: Mapping[str, Any], needed: bool) -> _Own | None:
     """Clients' own models, if the job's strategy makes some; None where they are not `needed` and cannot be made."""
-    if not _strategy(job).personalises:
+    if not made_strategy(job).personalises:
         return None
     try:
         return _Own(job, run, _open(job, run, table))

@@ -93,6 +93,7 @@ def test_every_strategy_is_what_it_says(name: str) -> None:
         ("fedavg", {"passes": 2}, "passes = 2, but its survey is that of plain averaging"),
         ("fedavg", {"corrects": True}, "corrects = True, but its correct is that of plain averaging"),
         ("fedavg", {"corrects": False, "correct": upwards}, "corrects = False, but its correct would never be called"),
+        ("fedavg", {"alone": True}, "alone = True, but its memory holds no model named 'own'"),
         ("mime", {"passes": 1}, "passes = 1, but its survey would never be called"),
         *((name, {"correct": upwards}, "its correct would never be called") for name in OWN_STEPS),
     ],

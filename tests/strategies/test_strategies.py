@@ -14,7 +14,7 @@ from fedmpi.comm import Solo
 from fedmpi.flow import Passage, State
 from fedmpi.job import Aggregation, Component, JobError, choose
 from fedmpi.optim import OPTIMIZERS, optimizer
-from fedmpi.strategies import STRATEGIES, Server
+from fedmpi.strategies import STRATEGIES, Server, Strategy
 from tests import toy
 from tests.strategies import cases
 
@@ -44,6 +44,14 @@ def test_it_speaks_the_words_of_weighting(strategy: str) -> None:
     assert chosen.down >= 1
     assert len(chosen.up) >= 1
     assert {*chosen.up, *chosen.sums.values()} <= {"job", "examples", "uniform", "none"}
+
+
+def test_the_local_rules_are_those_without_a_server_step_memory_or_planes_of_their_own() -> None:
+    rules = {"fedavg", "fedsgd", "fedprox", "feddecorr", "fine-tuning", "per-fedavg"}
+    assert {name for name in STRATEGIES if STRATEGIES[name](server=None).local_rule} == rules
+    assert type("Own", (Strategy,), {"loss": print})(server=None).local_rule
+    for part in ({"step": print}, {"stays": print}, {"memory": {"a": "model"}}, {"sums": {"a": "job"}}, {"down": 2}):
+        assert not type("Own", (Strategy,), part)(server=None).local_rule
 
 
 @every_pair

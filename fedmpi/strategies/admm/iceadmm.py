@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job, NonNegative, Positive
-from fedmpi.strategies.admm.iiadmm import contribute, whole_changes
+from fedmpi.strategies.admm.iiadmm import contribute
 from fedmpi.strategies.refusals import own_steps, plain_server
 from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
@@ -29,6 +29,7 @@ class ICEADMM(Strategy):
 
     up = ("none",)
     memory: Mapping[str, str] = {"primal": "model", "dual": "trained", "sent": "model"}
+    whole_update: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, rho: Positive = 5.0, zeta: NonNegative = 5.0) -> None:
@@ -38,7 +39,6 @@ class ICEADMM(Strategy):
     def check(self, job: Job) -> Job:
         plain_server(job)
         own_steps(job)
-        whole_changes(job)
         return job
 
     def learn(self, client: Client, learner: Learner) -> None:

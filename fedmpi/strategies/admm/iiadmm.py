@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedmpi.flow import Client, Learner, State
-from fedmpi.job import Job, JobError, NonNegative, Positive
+from fedmpi.job import Job, NonNegative, Positive
 from fedmpi.strategies.refusals import own_steps, plain_server
 from fedmpi.strategies.strategy import Server, Strategy, mean_loss
 
@@ -29,6 +29,7 @@ class IIADMM(Strategy):
 
     up = ("none",)
     memory: Mapping[str, str] = {"dual": "trained", "sent": "model"}
+    whole_update: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(self, server: Server, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
@@ -38,7 +39,6 @@ class IIADMM(Strategy):
     def check(self, job: Job) -> Job:
         plain_server(job)
         own_steps(job)
-        whole_changes(job)
         return job
 
     def learn(self, client: Client, learner: Learner) -> None:
@@ -57,12 +57,6 @@ class IIADMM(Strategy):
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
         state.planes[0].add_(mean[0], alpha=1 / self.everyone["uniform"])
-
-
-def whole_changes(job: Job) -> None:
-    """Refuse the clip stage: the server's sum of clipped changes would differ from the one its clients assume."""
-    if any(stage.name == "clip" for stage in job.aggregation.stages):
-        raise JobError(f"aggregation.stages: clip given, but {job.strategy.name} sends changes that must arrive whole")
 
 
 def contribute(client: Client, share: float) -> Mapping[str, float]:

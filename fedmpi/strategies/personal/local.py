@@ -13,6 +13,7 @@ class Local(Strategy):
     """A model of each client's own, trained on its examples alone; no update is sent."""
 
     memory: Mapping[str, str] = {"own": "model"}
+    alone: ClassVar[bool] = True
     common: ClassVar[bool] = False
 
     def learn(self, client: Client, learner: Learner) -> None:

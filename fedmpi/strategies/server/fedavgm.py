@@ -19,6 +19,8 @@ class FedAvgM(Strategy):
     SGD does.
     """
 
+    local_rule = False  # the server's momentum is the point of it
+
     def __init__(self, server: Server, momentum: Decay = 0.9, nesterov: bool = False) -> None:
         super().__init__(server)
         if server is not None:

@@ -21,6 +21,7 @@ class NormalisedSGD(Strategy):
     Each client sends one full-batch gradient a round, of length `local.lr`.
     """
 
+    local_rule = False  # it is about the sum, which no client's gradient should lead
     whole_client: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
 
