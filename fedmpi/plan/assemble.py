@@ -1,4 +1,4 @@
-"""From a job to its parts: every name resolved, and what cannot go together refused, before anything is started."""
+"""From a job to its plan: every name resolved, and the impossible refused, before anything is started."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from fedmpi import optim, own
+from fedmpi import optim
 from fedmpi.aggregation import Stage, pipeline
-from fedmpi.cohort.samplers import SAMPLERS, Sampler
+from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import LARGE, Component, Job, JobError, choose, shown
+from fedmpi.job import Component, Job, JobError, shown
 from fedmpi.plan import tryout
-from fedmpi.plan.making import DTYPES, dtype_of, made_loop, made_model, made_strategy, made_task
+from fedmpi.plan.components import made_loop, made_sampler, made_schedule, made_strategy
+from fedmpi.plan.making import dtype_of, made_model, made_task
 from fedmpi.plan.memory import fits
 from fedmpi.plan.plan import Loop, Plan
 from fedmpi.plan.refusals import Asked, refuse
 from fedmpi.plan.stop import Stopper
 from fedmpi.strategies import Server, Strategy
-from fedmpi.training import SCHEDULES
-from fedmpi.training.batches import work
-from fedmpi.training.schedules import Schedule
-
-__all__ = ["DTYPES", "assemble", "made_model", "made_task", "resolved_table"]
 
 
 def assemble(
@@ -40,19 +35,18 @@ def assemble(
     *,
     loops: Mapping[str, Callable[..., Loop]],
 ) -> Plan:
-    """Resolve a job, or refuse it: JobError for what was asked, ShardError for what the shard set is.
+    """Return the plan of a job; JobError where the job cannot be, ShardError where its shard set cannot.
 
-    A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` plays a
-    small round, so that what does not go together is found before any rank is started.  `loops` are the loops that
-    there are, by name.
+    A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` plays a small
+    round, so that a part that fits no other is found before any rank is started.  `loops` are all loops by name.
     """
     shards = _shards(job, shards)
     job = _filled(job, shards)
-    pace = _schedule(job, job.server.schedule, "server.schedule")
+    pace = made_schedule(job, job.server.schedule, "server.schedule")
     optimizer = optim.optimizer(job.server.optimizer, "server.optimizer")
     strategy = made_strategy(job, Server(optimizer, job.server.lr, lambda round: pace(round, job.rounds)))
     job = _checked(job, strategy)
-    sampler = _sampler(job, shards)
+    sampler = made_sampler(job, shards)
     assert job.aggregation.cap is not None
     stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
     loop = made_loop(job, loops)
@@ -79,7 +73,7 @@ def assemble(
         sampler,
         loop,
         optim.optimizer(job.local.optimizer, "local.optimizer"),
-        _schedule(job, job.local.schedule, "local.schedule"),
+        made_schedule(job, job.local.schedule, "local.schedule"),
         pace,
         metrics,
         Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task), asked.personal),
@@ -134,43 +128,6 @@ def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Sequence[St
         # They promise the same bits on any number of ranks, and torch's own sums depend on the number of threads.
         changes["threads"] = 1
     return job.model_copy(update=changes)
-
-
-def _schedule(job: Job, component: Component, field: str) -> Schedule:
-    """A job's schedule, tried in the first and the last round: it should give the factor of a learning rate."""
-    schedule: Schedule = choose(SCHEDULES, component, field, of=Callable)
-    for round in (1, job.rounds):
-        try:
-            factor = float(schedule(round, job.rounds))
-        except Exception as error:
-            told = f"a schedule takes (round, rounds) and gives a factor: {own.told(error)}"
-            raise JobError(f"{field}: {component.name}: {told}") from error
-        if not 0 <= factor <= LARGE:
-            raise JobError(
-                f"{field}: {component.name} gives {factor:g} in round {round}; should be a factor, 0 or more"
-            )
-    return schedule
-
-
-def _sampler(job: Job, shards: ShardSet) -> Sampler:
-    cohort = job.cohort.of(shards.clients)
-    if cohort > shards.clients:
-        raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
-    sizes = shards.sizes(np.arange(shards.clients))
-    sampler: Sampler = choose(
-        SAMPLERS,
-        job.cohort.sampler,
-        "cohort.sampler",
-        of=Sampler,
-        seed=job.seed,
-        clients=shards.clients,
-        sizes=sizes,
-        ids=lambda: [shards.id(client) for client in range(shards.clients)],
-        size=cohort,
-        rate=job.cohort.fraction or cohort / shards.clients,
-        work=work(sizes, job.local),
-    )
-    return sampler
 
 
 def resolved_table(plan: Plan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A job's strategy and loop, and its task and model for its examples."""
+"""A job's task and model, made for its examples."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedmpi import optim
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Task, entropy
 from fedmpi.job import Component, Job, JobError, choose, nearest, shown
 from fedmpi.models import MODELS
 from fedmpi.plan import pretrained
 from fedmpi.plan.memory import fits
-from fedmpi.plan.plan import Loop
-from fedmpi.strategies import STRATEGIES, Server, Strategy, sound
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -48,20 +45,6 @@ def dtype_of(job: Job) -> tuple[Component, torch.dtype]:
     if not isinstance(given, str) or given not in DTYPES:
         raise JobError(f"model.dtype: {shown(given)} given; there are {', '.join(DTYPES)}{nearest(given, DTYPES)}")
     return Component(name=job.model.name, **options), DTYPES[given]
-
-
-def made_strategy(job: Job, server: Server | None = None) -> Strategy:
-    """Return the job's strategy, whose traits may depend on its options; without a server of its own it only tells."""
-    strategy: Strategy = choose(
-        STRATEGIES, job.strategy, "strategy", of=Strategy, server=server or Server(optim.sgd(), 1.0)
-    )
-    return sound(strategy, job.strategy.name)
-
-
-def made_loop(job: Job, loops: Mapping[str, Callable[..., Loop]]) -> Loop:
-    """Return the job's loop, of the `loops` that there are by name."""
-    loop: Loop = choose(loops, job.loop, "loop", of=Loop)
-    return loop
 
 
 def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:

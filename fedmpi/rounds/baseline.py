@@ -17,7 +17,7 @@ from fedmpi.comm import Solo, wrap
 from fedmpi.flow import Comm, Refused
 from fedmpi.job import Aggregation, Cohort, Component, Job, Server, Stop
 from fedmpi.plan.assemble import assemble, resolved_table
-from fedmpi.plan.making import made_strategy
+from fedmpi.plan.components import made_strategy
 from fedmpi.plan.plan import Plan
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal

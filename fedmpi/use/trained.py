@@ -21,7 +21,8 @@ from fedmpi.flat import FlatModel
 from fedmpi.flow import Refused, Task
 from fedmpi.job import Job, JobError, nearest
 from fedmpi.plan.assemble import assemble
-from fedmpi.plan.making import DTYPES, made_loop, made_model, made_strategy, made_task
+from fedmpi.plan.components import made_loop, made_strategy
+from fedmpi.plan.making import DTYPES, made_model, made_task
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.memory import SLOTS_FILE, Memory

@@ -1,0 +1,69 @@
+"""A job's strategy, loop, sampler and schedules: each of its name and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fedmpi import optim, own
+from fedmpi.cohort.samplers import SAMPLERS, Sampler
+from fedmpi.data import ShardSet
+from fedmpi.job import LARGE, Component, Job, JobError, choose
+from fedmpi.plan.plan import Loop
+from fedmpi.strategies import STRATEGIES, Server, Strategy, sound
+from fedmpi.training import SCHEDULES
+from fedmpi.training.batches import work
+from fedmpi.training.schedules import Schedule
+
+
+def made_strategy(job: Job, server: Server | None = None) -> Strategy:
+    """Return the job's strategy, sound in itself; without a `server` it is good for its traits alone."""
+    strategy: Strategy = choose(
+        STRATEGIES, job.strategy, "strategy", of=Strategy, server=server or Server(optim.sgd(), 1.0)
+    )
+    return sound(strategy, job.strategy.name)
+
+
+def made_loop(job: Job, loops: Mapping[str, Callable[..., Loop]]) -> Loop:
+    """Return the job's loop, one of `loops` by its name."""
+    loop: Loop = choose(loops, job.loop, "loop", of=Loop)
+    return loop
+
+
+def made_schedule(job: Job, component: Component, field: str) -> Schedule:
+    """Return a job's schedule, tried in the first and the last round; JobError where it gives no factor of a rate."""
+    schedule: Schedule = choose(SCHEDULES, component, field, of=Callable)
+    for round in (1, job.rounds):
+        try:
+            factor = float(schedule(round, job.rounds))
+        except Exception as error:
+            told = f"a schedule takes (round, rounds) and gives a factor: {own.told(error)}"
+            raise JobError(f"{field}: {component.name}: {told}") from error
+        if not 0 <= factor <= LARGE:
+            raise JobError(
+                f"{field}: {component.name} gives {factor:g} in round {round}; should be a factor, 0 or more"
+            )
+    return schedule
+
+
+def made_sampler(job: Job, shards: ShardSet) -> Sampler:
+    """Return the sampler of a job's cohorts; JobError where a cohort would be larger than the shard set."""
+    cohort = job.cohort.of(shards.clients)
+    if cohort > shards.clients:
+        raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
+    sizes = shards.sizes(np.arange(shards.clients))
+    sampler: Sampler = choose(
+        SAMPLERS,
+        job.cohort.sampler,
+        "cohort.sampler",
+        of=Sampler,
+        seed=job.seed,
+        clients=shards.clients,
+        sizes=sizes,
+        ids=lambda: [shards.id(client) for client in range(shards.clients)],
+        size=cohort,
+        rate=job.cohort.fraction or cohort / shards.clients,
+        work=work(sizes, job.local),
+    )
+    return sampler
