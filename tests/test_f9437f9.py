@@ -13,7 +13,7 @@ import torch
 
 import fedmpi
 from fedmpi.data import ShardSet
-from fedmpi.report.page import report
+from fedmpi.report.page import write_report
 from fedmpi.use.trained import load, score
 from tests.fixtures.make import FINISHED, JOB, RUNS, examples
 
@@ -77,7 +77,7 @@ def leaves(table: Any) -> list[float]:
 
 
 def test_finished_and_interrupted_runs_are_reported_together(old: Path) -> None:
-    page = report([old / "ditto-finished", old / "scaffold-half"], old / "report.html").read_text()
+    page = write_report([old / "ditto-finished", old / "scaffold-half"], old / "report.html").read_text()
     assert "ditto" in page
     assert "scaffold" in page
 

@@ -60,7 +60,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The HTML file.  [report.html in the first folder]")] = None,
 ) -> int:
     """Draw a report: curves, spread over clients, time and bytes, in one HTML file with its pictures beside it."""
-    from fedmpi.report.page import report as draw
+    from fedmpi.report.page import write_report
 
-    typer.echo(f"report in {draw(runs, out)}")
+    typer.echo(f"report in {write_report(runs, out)}")
     return 0

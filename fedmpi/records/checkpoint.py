@@ -51,13 +51,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Refused where the checksum differs; told where there is none.
     """
-    tensors, metadata, sealed = read_sealed(path)
+    tensors, metadata, sealed = sealed_tensors(path)
     if not sealed:
         unsealed(path)
     return tensors, metadata
 
 
-def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
+def sealed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
     """The same, and whether the file has a checksum; tells nothing."""
     try:
         ordinary(path)
@@ -155,7 +155,7 @@ class Checkpoints:
         for round in reversed(self.rounds()):
             path = self.path(round)
             try:
-                tensors, metadata, sealed = read_sealed(path)
+                tensors, metadata, sealed = sealed_tensors(path)
                 if metadata.get("version") == VERSION and metadata.get("round") != round:
                     raise Refused(f"{path}: holds the checkpoint of round {metadata.get('round')}, not of {round}")
             except Refused as refused:

@@ -18,13 +18,13 @@ MARK = b'"crc":"'
 TAIL = len(MARK) + 8 + len('"}')  # how many bytes a line's checksum takes
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_journal(path: Path) -> list[dict[str, Any]]:
     """The lines of a journal, without their checksums; a torn last line, which a kill may leave, is left out and told.
 
     A line that goes back to an earlier round takes the place of what followed that.  Refused for any other fault; told
     where there are no checksums.
     """
-    lines, sealed, torn = read_sealed(path)
+    lines, sealed, torn = sealed_journal(path)
     if not sealed:
         unsealed(path)
     if torn:
@@ -32,7 +32,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def read_sealed(path: Path) -> tuple[list[dict[str, Any]], bool, bool]:
+def sealed_journal(path: Path) -> tuple[list[dict[str, Any]], bool, bool]:
     """The same, whether the lines have checksums (all of them, or none), whether the last is torn; tells nothing."""
     lines: list[dict[str, Any]] = []
     sealed: list[bool] = []
@@ -93,7 +93,7 @@ class Journal:
         """Keep the lines of rounds before `round` alone: what follows is told again.  Atomic."""
         if not self.path.exists():
             return
-        kept = [line for line in read_sealed(self.path)[0] if line["round"] < round]
+        kept = [line for line in sealed_journal(self.path)[0] if line["round"] < round]
         aside = self.path.with_name(".journal.part")
         with aside.open("wb") as file:
             file.writelines(_text(line) for line in kept)

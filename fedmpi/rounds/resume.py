@@ -17,7 +17,7 @@ from fedmpi.plan.assemble import table_of
 from fedmpi.plan.plan import Plan
 from fedmpi.records.checkpoint import Checkpoints, Kept
 from fedmpi.records.folder import RunFolder
-from fedmpi.records.journal import TORN, read_sealed
+from fedmpi.records.journal import TORN, sealed_journal
 from fedmpi.records.memory import Memory
 from fedmpi.records.seal import NONE, ordinary
 from fedmpi.rounds import first
@@ -104,7 +104,9 @@ def _told(folder: RunFolder, otherwise: int) -> int:
     """The last round that the journal tells of: the checkpoint of a round is written before its line."""
     if not folder.journal.exists():
         return otherwise
-    return max((line["round"] for line in read_sealed(folder.journal)[0] if type(line.get("round")) is int), default=0)
+    return max(
+        (line["round"] for line in sealed_journal(folder.journal)[0] if type(line.get("round")) is int), default=0
+    )
 
 
 def _lines(folder: RunFolder, done: int, notes: list[str]) -> tuple[list[Line], bool]:
@@ -112,7 +114,7 @@ def _lines(folder: RunFolder, done: int, notes: list[str]) -> tuple[list[Line], 
     lines: list[Line] = []
     sealed, torn = True, False
     if folder.journal.exists():
-        lines, sealed, torn = read_sealed(folder.journal)
+        lines, sealed, torn = sealed_journal(folder.journal)
     rounds = [line["round"] if type(line.get("round")) is int else 0 for line in lines]
     if 0 in rounds:
         raise Refused(f"{folder.journal}: line {rounds.index(0) + 1} says no round; the file was changed or damaged")

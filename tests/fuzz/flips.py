@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import fedmpi
-from fedmpi.records import journal
+from fedmpi.records.journal import read_journal
 from fedmpi.use.trained import load, score
 from tests.fuzz.judge import Case, Maker, Wrong
 from tests.fuzz.shards import flip
@@ -111,7 +111,7 @@ class Runs:
 
     def _read(self, run: Path) -> None:
         """Numbers in a line may be others, as long as it is a line; no report needs more."""
-        journal.read(run / "journal.jsonl")
+        read_journal(run / "journal.jsonl")
 
 
 def _bits(model: torch.nn.Module) -> bytes:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from fedmpi.flow import Refused
-from fedmpi.records import journal
 from fedmpi.records.checkpoint import Checkpoints, read_tensors, write_tensors
 from fedmpi.records.folder import RunFolder
+from fedmpi.records.journal import Journal, read_journal
 from fedmpi.records.memory import HEAD, LAUNCHES, SLOTS_FILE, Memory
 
 WIDTH = 5
@@ -45,7 +45,7 @@ def kept(folder: Path) -> Path:
     """A run folder with a file of each kind, as the run wrote them."""
     run = RunFolder(folder)
     run.write_job(JOB)
-    lines = journal.Journal(run.journal)
+    lines = Journal(run.journal)
     for round in (1, 2, 3):
         lines.write({"round": round, "train_loss": 1 / round, "name": "ü"})
     write_tensors(run.model, TENSORS, {"round": 3, "classes": ["a", "b"], "scale": 0.5})
@@ -87,7 +87,7 @@ def remembered(folder: Path) -> Any:
 
 READERS: dict[str, tuple[str, Callable[[Path], Any], int]] = {
     "job": ("job.toml", lambda folder: RunFolder(folder).read_job(), 1),
-    "journal": ("journal.jsonl", lambda folder: journal.read(folder / "journal.jsonl"), 5),
+    "journal": ("journal.jsonl", lambda folder: read_journal(folder / "journal.jsonl"), 5),
     "model": ("model.safetensors", model, 11),
     "checkpoint": ("checkpoints/round-000003.safetensors", checkpoint, 11),
     "memory": (f"clients/{SLOTS_FILE}", remembered, 19),
@@ -189,4 +189,4 @@ def test_a_line_that_lost_its_checksum_is_refused(tmp_path: Path) -> None:
     del lines[1]["crc"]
     path.write_text("".join(json.dumps(line, separators=(",", ":"), ensure_ascii=True) + "\n" for line in lines))
     with pytest.raises(Refused, match="line 2 has lost its checksum"):
-        journal.read(path)
+        read_journal(path)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmpi.report.page import draw, metrics, received, report
-from fedmpi.report.runs import Group, grouped, read
+from fedmpi.report.groups import Group, grouped
+from fedmpi.report.page import draw, shown_metrics, write_report
+from fedmpi.report.runs import read_run
+from fedmpi.report.scores import final_scores
 from tests.report.test_page import page
 from tests.report.test_runs import job, journal, keep, personal
 
@@ -16,7 +18,7 @@ def test_own_models_stand_beside_the_common_one(tmp_path: Path) -> None:
     """In every table; what a run does not have is left out of its own page, and a dash in a comparison."""
     runs = {"avg": journal(3), "ditto": personal(journal(3)), "fedper": personal(journal(3), only=True)}
     folders = [keep(tmp_path / name, lines, job(name=name, strategy={"name": name})) for name, lines in runs.items()]
-    whole = page(report(folders))
+    whole = page(write_report(folders))
     head, *rows = whole.tables[0]
     kinds = [f"{whose} {word}" for whose in ("Clients'", "Own models'") for word in ("mean", "worst tenth")]
     assert [text for text, _ in head[3:7]] == kinds
@@ -30,12 +32,12 @@ def test_own_models_stand_beside_the_common_one(tmp_path: Path) -> None:
         assert [number for _, number in row[3:7]] == expected
     assert rows[2][1][1] is None
     keep(folders[0] / "baselines" / "local", journal(3))
-    local = page(report(folders)).tables[0][-1]
+    local = page(write_report(folders)).tables[0][-1]
     last = journal(3)[-1]["evaluation"]["clients"]["accuracy"]
     assert [number for _, number in local[3:7]] == [None, None, last["mean"], last["worst_tenth"]]
     assert rows[2][2][1] == max(line["evaluation"]["personal"]["accuracy"]["mean"] for line in runs["fedper"])
     assert rows[2][2][0].endswith("Own models' mean, round 3")
-    alone = page(report(folders[2:]))
+    alone = page(write_report(folders[2:]))
     last = runs["fedper"][-1]["evaluation"]["personal"]
     assert [text for text, _ in alone.tables[0][0]] == [
         "At the end",
@@ -80,12 +82,12 @@ def test_a_local_baselines_scores_are_of_own_models(tmp_path: Path) -> None:
     keep(folder / "baselines" / "pooled", journal(3, top=0.7))
     (group,), _ = seen([folder])
     rows = [group, group.baseline("pooled"), group.baseline("local")]
-    found = received([row for row in rows if row is not None], "accuracy")
+    found = final_scores([row for row in rows if row is not None], "accuracy")
     known = {model: np.isfinite(mean).tolist() for model, (mean, _) in found.items()}
     assert known == {"common model": [True, True, False], "own model": [False, False, True]}
     assert found["own model"][1][2] == journal(3, top=0.5)[-1]["evaluation"]["clients"]["accuracy"]["worst_tenth"]
 
 
 def seen(folders: list[Path]) -> tuple[list[Group], list[str]]:
-    groups = grouped([read(folder) for folder in folders])
-    return groups, metrics(groups)
+    groups = grouped([read_run(folder) for folder in folders])
+    return groups, shown_metrics(groups)

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from fedmpi.flow import Refused
 from fedmpi.report import pictures
-from fedmpi.report.page import metrics, report
-from fedmpi.report.runs import grouped, read
+from fedmpi.report.axes import Draw
+from fedmpi.report.groups import grouped
+from fedmpi.report.page import shown_metrics, write_report
+from fedmpi.report.runs import read_run
 from tests.report.test_runs import Line, job, journal, keep
 
 
@@ -71,7 +73,7 @@ def page(path: Path) -> Page:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is drawn: for tests that are about what the page says."""
 
-    def blank(name: str, title: str, caption: str, show: pictures.Draw, height: float = 3.0) -> pictures.Picture:
+    def blank(name: str, title: str, caption: str, show: Draw, height: float = 3.0) -> pictures.Picture:
         return pictures.Picture(name, title, caption, b"png", "<svg></svg>")
 
     monkeypatch.setattr(pictures, "picture", blank)
@@ -83,7 +85,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = keep(tmp_path_factory.mktemp("runs") / "digits", journal(12))
     keep(folder / "baselines" / "pooled", journal(12, 5, 0.97, 2.0))
     keep(folder / "baselines" / "local", [{**journal(1, 5, 0.9, 0.3)[0], "round": 12}])
-    assert report([folder]) == folder / "report.html"
+    assert write_report([folder]) == folder / "report.html"
     return folder
 
 
@@ -113,14 +115,14 @@ def test_every_picture_is_a_file_too(demo: Path) -> None:
 
 def test_names_that_look_alike_are_files_of_their_own(tmp_path: Path) -> None:
     scores = {"F1": 0.1, "f1": 0.2, "f-1": 0.3, "\u03b2": 0.4}
-    report([keep(tmp_path / "run", [{"round": 1, "evaluation": {"test": scores}}])])
+    write_report([keep(tmp_path / "run", [{"round": 1, "evaluation": {"test": scores}}])])
     assert len(list((tmp_path / "run" / "pictures").iterdir())) == len(scores)
 
 
 def test_one_rank_alone_is_not_said_to_wait(tmp_path: Path) -> None:
     lines = [{**line, "idle": [0.0]} for line in journal(2)]
     folder = keep(tmp_path / "run", lines, job(run={"ranks": 1, "host": "node017"}))
-    whole = page(report([folder]))
+    whole = page(write_report([folder]))
     assert "1 rank \u00b7 host node017" in " ".join(whole.text.split())
     assert not (folder / "pictures" / "idle-per-rank.png").exists()
 
@@ -134,7 +136,7 @@ def test_baselines_stand_beside_the_run(demo: Path) -> None:
 
 def test_the_same_runs_give_the_same_page(tmp_path: Path) -> None:
     folder = keep(tmp_path / "run", [{"round": at, "train_loss": 1 / at} for at in (1, 2, 3)])
-    assert report([folder], tmp_path / "again.html").read_bytes() == report([folder]).read_bytes()
+    assert write_report([folder], tmp_path / "again.html").read_bytes() == write_report([folder]).read_bytes()
 
 
 def test_the_job_is_shown_as_it_is_written(demo: Path) -> None:
@@ -145,7 +147,7 @@ def test_the_job_is_shown_as_it_is_written(demo: Path) -> None:
 def test_every_number_of_the_comparison_is_the_journals(tmp_path: Path) -> None:
     runs = {f"run{k}": journal(5 + k, k, 0.9 + k / 50, every=2) for k in (1, 2, 3)}
     folders = [keep(tmp_path / name, lines, job(name=name, local__lr=len(lines))) for name, lines in runs.items()]
-    rows = {row[0][0]: row for row in page(report(folders)).tables[0][1:]}
+    rows = {row[0][0]: row for row in page(write_report(folders)).tables[0][1:]}
     assert list(rows) == list(runs)
     for name, lines in runs.items():
         scored = [line for line in lines if "evaluation" in line]
@@ -167,7 +169,7 @@ def test_every_number_of_the_comparison_is_the_journals(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_the_last_rounds_are_the_journals(tmp_path: Path) -> None:
     lines = journal(14)
-    rows = page(report([keep(tmp_path / "run", lines)])).tables[-1][1:]
+    rows = page(write_report([keep(tmp_path / "run", lines)])).tables[-1][1:]
     assert [int(row[0][0]) for row in rows] == list(range(5, 15))
     for row, line in zip(rows, lines[-10:], strict=True):
         test = line["evaluation"]["test"]
@@ -213,8 +215,8 @@ def test_no_shape_of_a_journal_breaks_a_report(
     root = tmp_path_factory.mktemp("odd")
     folders = [keep(root / "a", first), keep(root / "b", second, {})]
     keep(root / "a" / "baselines" / "pooled", baseline)
-    page(report(folders[:1]))
-    page(report(folders, root / "both.html"))
+    page(write_report(folders[:1]))
+    page(write_report(folders, root / "both.html"))
 
 
 def test_odd_journals_are_drawn_for_real(tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_odd_journals_are_drawn_for_real(tmp_path: Path) -> None:
         del line["clients"], line["weight"], line["idle"]
     folders = [keep(tmp_path / "bare", bare, {}), keep(tmp_path / "private", lines)]
     for folder in folders:
-        page(report([folder]))
+        page(write_report([folder]))
     assert not list((tmp_path / "bare" / "pictures").iterdir())
     assert len(list((tmp_path / "private" / "pictures").iterdir())) > 8
 
@@ -240,7 +242,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     ]
     tables = [job(name=name, local__lr=lr, strategy={"name": name}) for lr in (0.1, 0.2)]
     folders = [keep(tmp_path / str(place), lines, table) for place, table in enumerate(tables)]
-    for whole in (page(report(folders[:1])), page(report(folders, tmp_path / "both.html"))):
+    for whole in (page(write_report(folders[:1])), page(write_report(folders, tmp_path / "both.html"))):
         assert not [tag for tag, _ in whole.tags if tag == "script"]
         assert "<script>alert('x')</script> $x^2$" in whole.text
 
@@ -249,7 +251,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
 def test_a_group_of_seeds_shows_its_mean_and_each_seed(tmp_path: Path) -> None:
     every = [journal(3, seed, 0.8 + seed / 20) for seed in (1, 2)]
     folders = [keep(tmp_path / f"s{seed}", lines, job(seed=seed)) for seed, lines in enumerate(every, 1)]
-    rows = page(report(folders)).tables[0][1:]
+    rows = page(write_report(folders)).tables[0][1:]
     finals = [lines[-1]["evaluation"]["test"]["accuracy"] for lines in every]
     assert [row[0][0] for row in rows] == ["digits, 2 seeds", "seed 1", "seed 2"]
     assert [row[1][1] for row in rows] == [pytest.approx(sum(finals) / 2), *finals]
@@ -258,8 +260,8 @@ def test_a_group_of_seeds_shows_its_mean_and_each_seed(tmp_path: Path) -> None:
 def test_the_leading_metric_is_the_one_asked_for(tmp_path: Path) -> None:
     plain, stopping = job(), job(stop={"metric": "loss"})
     del plain["evaluation"]["metrics"]
-    runs = [read(keep(tmp_path / str(place), journal(2), table)) for place, table in enumerate((plain, stopping))]
-    named = [metrics(grouped([run])) for run in runs]
+    runs = [read_run(keep(tmp_path / str(place), journal(2), table)) for place, table in enumerate((plain, stopping))]
+    named = [shown_metrics(grouped([run])) for run in runs]
     assert named == [["accuracy", "f1", "loss"], ["loss", "accuracy", "f1"]]
 
 
@@ -292,7 +294,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, spoil: Callable[[Path
     good, bad = keep(tmp_path / "good", journal(3)), keep(tmp_path / "bad", journal(3))
     spoil(bad)
     with pytest.raises(Refused, match=message) as refused:
-        report([good, bad])
+        write_report([good, bad])
     assert str(bad) in str(refused.value)
     assert not (good / "report.html").exists()
     assert not (good / "pictures").exists()
@@ -301,18 +303,18 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, spoil: Callable[[Path
 def test_what_cannot_be_asked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = keep(tmp_path / "run", [{"round": 1}])
     with pytest.raises(Refused, match="none was given"):
-        report([])
+        write_report([])
     with pytest.raises(Refused, match="could not be written"):
-        report([folder], folder / "job.toml" / "report.html")
+        write_report([folder], folder / "job.toml" / "report.html")
     for missing in ("jinja2", "matplotlib"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, missing, None)
             with pytest.raises(Refused, match=re.escape('pip install "fedmpi[report]"')):
-                report([keep(tmp_path / "other", journal(1))])
+                write_report([keep(tmp_path / "other", journal(1))])
 
 
 def test_out_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
     folder = keep(tmp_path / "run", [{"round": 1}])
-    assert report([folder], tmp_path) == tmp_path / "report.html"
-    assert report([folder, folder], tmp_path / "new" / "x.html") == tmp_path / "new" / "x.html"
+    assert write_report([folder], tmp_path) == tmp_path / "report.html"
+    assert write_report([folder, folder], tmp_path / "new" / "x.html") == tmp_path / "new" / "x.html"
     assert (tmp_path / "new" / "pictures").is_dir()

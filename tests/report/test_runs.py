@@ -1,4 +1,4 @@
-"""Runs as they are read back: every number is the journal's, seeds are grouped, and names tell groups apart."""
+"""Runs as they are read back: every number is the journal's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.report.runs import Group, Run, differences, grouped, read
+from fedmpi.report.runs import RunRecord, read_run
 
 Line = dict[str, Any]
 
@@ -105,94 +105,10 @@ def keep(folder: Path, lines: list[Line], table: dict[str, Any] | None = None) -
     return folder
 
 
-def test_runs_that_differ_in_their_seed_alone_are_one(tmp_path: Path) -> None:
-    tables = [
-        job(seed=1, name="avg-s1"),
-        job(seed=2, name="avg-s2", run={"ranks": 5}),
-        job(seed=1, name="prox", strategy={"name": "fedprox"}),
-        job(seed=2, name="prox", strategy={"name": "fedprox"}),
-        job(seed=2, name="prox", strategy={"name": "fedprox"}),  # a seed run twice is no third seed
-        job(seed=1, name="avg", local__lr=0.2),
-    ]
-    runs = [read(keep(tmp_path / f"r{place}", journal(3, place), table)) for place, table in enumerate(tables)]
-    groups = grouped(runs)
-    expected = ["avg, local.lr 0.1, 2 seeds", "prox (r2), 2 seeds", "prox (r4)", "avg, local.lr 0.2"]
-    assert [group.label for group in groups] == expected
-    assert [len(group.runs) for group in groups] == [2, 2, 1, 1]
-    assert [run for group in groups for run in group.runs] == runs
-
-
-@settings(derandomize=True, database=None, deadline=None, max_examples=60)
-@given(st.lists(st.dictionaries(st.integers(1, 9), st.floats(0, 1), min_size=1), min_size=1, max_size=4))
-def test_a_curve_of_seeds_is_their_mean_and_range(each: list[dict[int, float]]) -> None:
-    runs = []
-    for values in each:
-        lines = [{"round": at, "train_loss": values[at]} for at in sorted(values)]
-        runs.append(Run(Path("x"), "", {}, lines, datetime(2026, 1, 1), {}))
-    curve = Group("x", runs).curve("train_loss")
-    common = [at for at in range(1, 10) if all(at in values for values in each)]
-    if common:
-        assert curve.x.tolist() == common
-        told = [[values[at] for values in each] for at in common]
-        assert curve.y.tolist() == pytest.approx([sum(row) / len(row) for row in told])
-        if len(each) > 1:
-            assert np.array_equal(curve.low, [min(row) for row in told])
-            assert np.array_equal(curve.high, [max(row) for row in told])
-    else:
-        assert curve.x.tolist() == sorted({at for values in each for at in values})
-
-
-@pytest.mark.parametrize(
-    ("folders", "fields", "labels"),
-    [
-        (["a", "b"], [{"name": "x"}, {"name": "y", "local__lr": 0.2}], ["x", "y"]),
-        (["a", "b"], [{}, {"local__lr": 0.2}], ["digits, local.lr 0.1", "digits, local.lr 0.2"]),
-        (
-            ["a", "b"],
-            [{}, {"strategy": {"name": "fedprox", "mu": 0.1}}],
-            ["digits, strategy fedavg", "digits, strategy fedprox, strategy.mu 0.1"],
-        ),
-        (["a", "b"], [{}, {"server": {"lr": 0.5}}], ["digits", "digits, server.lr 0.5"]),
-        (["a", "b"], [{}, {"local__lr": 0.2, "local__batch": 5, "rounds": 9, "note": 1}], ["digits (a)", "digits (b)"]),
-        (["a", "b"], [{}, {}], ["digits (a)", "digits (b)"]),
-        (["a/run", "b/run"], [{}, {}], ["digits (1)", "digits (2)"]),
-    ],
-)
-def test_labels_tell_runs_apart(
-    tmp_path: Path, folders: list[str], fields: list[dict[str, Any]], labels: list[str]
-) -> None:
-    tables = [job(**changed) for changed in fields]
-    runs = [read(keep(tmp_path / folder, journal(1), table)) for folder, table in zip(folders, tables, strict=True)]
-    assert [group.label for group in grouped(runs)] == labels
-
-
-def test_a_baseline_of_one_seed_is_not_said_to_be_of_all(tmp_path: Path) -> None:
-    folders = [keep(tmp_path / str(seed), journal(1), job(seed=seed)) for seed in (1, 2)]
-    keep(folders[0] / "baselines" / "pooled", journal(1))
-    (group,) = grouped([read(folder) for folder in folders])
-    baseline = group.baseline("pooled")
-    assert group.label == "digits, 2 seeds"
-    assert baseline is not None
-    assert baseline.label == "digits: pooled baseline"
-    assert group.baseline("local") is None
-
-
-def test_only_the_fields_that_differ_are_told(tmp_path: Path) -> None:
-    tables = [job(seed=1), job(seed=2), job(seed=1, local__lr=0.2, strategy={"name": "fedprox", "mu": 0.1})]
-    groups = grouped([read(keep(tmp_path / str(place), journal(1), table)) for place, table in enumerate(tables)])
-    assert differences(groups) == {
-        "seed": ["1, 2", "1"],
-        "local.lr": ["0.1", "0.2"],
-        "strategy.name": ["fedavg", "fedprox"],
-        "strategy.mu": ["", "0.1"],
-    }
-    assert differences(groups[:1]) == {}
-
-
 def test_the_best_loss_is_the_lowest(tmp_path: Path) -> None:
     losses = {1: 0.5, 2: 0.2, 3: None, 4: 0.3}
     lines = [{"round": at, "evaluation": {"test": {"loss": loss}}} for at, loss in losses.items()]
-    run = read(keep(tmp_path / "run", lines))
+    run = read_run(keep(tmp_path / "run", lines))
     assert run.best("loss", "evaluation", "test", "loss") == (0.2, 2)
     assert math.isnan(run.best("accuracy", "evaluation", "test", "accuracy")[0])
 
@@ -201,7 +117,7 @@ def test_the_best_is_of_what_a_run_is_judged_by(tmp_path: Path) -> None:
     """The test examples, else clients' own models, else the common one on what they keep aside."""
     tables = {"test": {"f1": 0.1}, "personal": {"f1": {"mean": 0.2, "std": 1.0}}, "clients": {"f1": {"mean": 0.3}}}
     while tables:
-        run = read(keep(tmp_path / "run", [{"round": 4, "evaluation": tables}]))
+        run = read_run(keep(tmp_path / "run", [{"round": 4, "evaluation": tables}]))
         first = next(iter(tables))
         found = run.summary("f1")
         assert (found["best"], found["best_round"], found["best_of"]) == (
@@ -212,7 +128,7 @@ def test_the_best_is_of_what_a_run_is_judged_by(tmp_path: Path) -> None:
         assert run.metrics() == ["f1"]
         assert found["personal_mean"] == 0.2 or "personal" not in tables
         del tables[first]
-    bare = read(keep(tmp_path / "bare", [{"round": 1, "evaluation": {"personal": {"f1": {"mean": None}}}}]))
+    bare = read_run(keep(tmp_path / "bare", [{"round": 1, "evaluation": {"personal": {"f1": {"mean": None}}}}]))
     assert not bare.tells("evaluation", "personal")
     assert math.isnan(bare.summary("f1")["best"])
 
@@ -221,7 +137,7 @@ def test_a_model_is_scored_in_the_next_round_and_counts_as_what_that_adds(tmp_pa
     times = [{"train": 1.0, "evaluate": 0.5}, {"train": 1.0, "evaluate": 9.0}]
     for total, added, other in ((1.0, 0.0, 0.0), (1.1, 0.1, 0.0), (1.7, 0.5, 0.2)):
         lines = [{"round": at, "seconds": {**one, "total": total}} for at, one in enumerate(times, 1)]
-        phases = read(keep(tmp_path / "run", lines)).phases()
+        phases = read_run(keep(tmp_path / "run", lines)).phases()
         assert phases["train"].tolist() == [1.0, 1.0]
         assert phases["evaluate"].tolist() == pytest.approx([0.0, added])
         assert phases.get("other", np.zeros(2)).tolist() == pytest.approx([total - 1, other])
@@ -240,7 +156,7 @@ def test_phases_come_to_the_rounds_total(each: list[dict[str, float]]) -> None:
         total = told["train"] + told["reduce"] + told["beside"]
         kept = {name: told[name] for name in ("reduce", "train", "evaluate")}
         lines.append({"round": at + 1, "seconds": {**kept, "total": total, "elapsed": 99.0}})
-    phases = Run(Path("x"), "", {}, lines, datetime(2026, 1, 1), {}).phases()
+    phases = RunRecord(Path("x"), "", {}, lines, datetime(2026, 1, 1), {}).phases()
     totals = [line["seconds"]["total"] for line in lines]
     assert next(iter(phases)) == "train"
     assert "elapsed" not in phases
@@ -252,31 +168,15 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     folder = keep(tmp_path / "run", journal(3))
     with (folder / "journal.jsonl").open("ab") as file:
         file.write(b'{"round": 4, "train_loss": 0.\xc3')
-    assert [line["round"] for line in read(folder).lines] == [1, 2, 3]
+    assert [line["round"] for line in read_run(folder).lines] == [1, 2, 3]
 
 
 def test_a_line_that_goes_back_replaces_what_followed(tmp_path: Path) -> None:
     lines = [{"round": at, "train_loss": loss} for at, loss in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 20.0))]
-    assert read(keep(tmp_path / "run", lines)).values("train_loss") == {1: 1.0, 2: 20.0}
+    assert read_run(keep(tmp_path / "run", lines)).values("train_loss") == {1: 1.0, 2: 20.0}
 
 
 def test_a_baseline_without_a_round_is_left_out(tmp_path: Path) -> None:
     folder = keep(tmp_path / "run", journal(1))
     keep(folder / "baselines" / "pooled", [])
-    assert read(folder).baselines == {}
-
-
-def test_one_slow_round_does_not_make_a_phase_dear(tmp_path: Path) -> None:
-    """Nor is its share more than it has of a usual round; what it took in all is told beside that."""
-    lines = [
-        {"round": at, "seconds": {"train": 0.09, "reduce": 0.01 if at > 1 else 9.0, "total": 0.1 if at > 1 else 9.09}}
-        for at in range(1, 10)
-    ]
-    (group,) = grouped([read(keep(tmp_path / "run", lines))])
-    timing = group.timing()
-    assert timing["reduce"][0] == pytest.approx(0.01)
-    assert timing["reduce"][2] == pytest.approx(9.08)
-    assert {name: row[3] for name, row in timing.items()} == {
-        "train": pytest.approx(0.9),
-        "reduce": pytest.approx(0.1),
-    }
+    assert read_run(folder).baselines == {}

@@ -16,7 +16,7 @@ import torch
 import fedmpi
 from fedmpi import hear
 from fedmpi.job import read
-from fedmpi.records import journal
+from fedmpi.records.journal import read_journal
 from fedmpi.rounds import baseline
 from fedmpi.tell import Interrupted
 from tests.fake import Fake, launch
@@ -55,7 +55,7 @@ def after(round: int) -> Callable[[dict[str, Any]], None]:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return journal.read(folder / "journal.jsonl")
+    return read_journal(folder / "journal.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import fedmpi
 from fedmpi.evaluation.tasks import Classification
 from fedmpi.flow import Refused
 from fedmpi.job import JobError
-from fedmpi.records import journal
 from fedmpi.records.checkpoint import read_tensors
 from fedmpi.records.folder import RunFolder
-from fedmpi.report.runs import read
+from fedmpi.records.journal import read_journal
+from fedmpi.report.runs import read_run
 from tests.rounds.test_run import FIXED, on, weights, without_times
 
 
@@ -43,7 +43,7 @@ def test_resume_equals_never_stopping(job: dict[str, Any], tmp_path: Path, after
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    lines = journal.read(tmp_path / "cut" / "journal.jsonl")
+    lines = read_journal(tmp_path / "cut" / "journal.jsonl")
     assert without_times(lines) == without_times(whole.lines)
     assert (tmp_path / "cut" / "DONE").exists()
 
@@ -268,7 +268,7 @@ def test_the_run_says_which_scores_are_better_low(job: dict[str, Any], tmp_path:
 
     error.higher_is_better = False  # type: ignore[attr-defined]
     fedmpi.train(job | {"evaluation": {"metrics": ["error", "accuracy"]}}, task=Mine, out=tmp_path / "run")
-    run = read(tmp_path / "run")
+    run = read_run(tmp_path / "run")
     errors = run.values("evaluation", "test", "error")
     assert run.best("error", "evaluation", "test", "error")[0] == min(errors.values()) < max(errors.values())
     assert run.job["run"]["lower"] == ["loss", "error"]

@@ -16,7 +16,7 @@ import torch
 
 import fedmpi
 from fedmpi.cohort.samplers import SAMPLERS
-from fedmpi.records.journal import read
+from fedmpi.records.journal import read_journal
 from fedmpi.rounds.baseline import baseline
 from fedmpi.strategies import STRATEGIES
 from tests.fake import launch
@@ -285,7 +285,7 @@ def test_a_resumed_run_is_one_that_never_stopped(shards: Path, tmp_path: Path, n
 def test_ditto_without_a_pull_is_local_training(shards: Path, tmp_path: Path, strategy: dict[str, Any]) -> None:
     run = fedmpi.train(oracle.job(shards, strategy, model={"name": "logistic"}, threads=1))
     baseline(run.job, None, "local", tmp_path)
-    alone = read(tmp_path / "baselines" / "local" / "journal.jsonl")[-1]
+    alone = read_journal(tmp_path / "baselines" / "local" / "journal.jsonl")[-1]
     assert run.lines[-1]["evaluation"]["personal"] == alone["evaluation"]["clients"]
 
 
