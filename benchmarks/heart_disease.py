@@ -24,8 +24,8 @@ from running import on_ranks
 
 import fedmpi
 from fedmpi.data import ShardSet
+from fedmpi.flow import key
 from fedmpi.job import Job, read
-from fedmpi.training.sequential import key
 
 JOB = Path("jobs/heart-disease.toml")
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")

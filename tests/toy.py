@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmpi import job, optim
+from fedmpi import job
+from fedmpi.evaluation import TASKS
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Layout, State
-from fedmpi.records.memory import Memory
-from fedmpi.strategies import STRATEGIES, Server, Strategy
-from fedmpi.training import SCHEDULES, Sequential
+from fedmpi.flow import Engine, Layout, State
+from fedmpi.plan import assemble
+from fedmpi.plan.replica import Replica
+from fedmpi.rounds.loops import LOOPS
+from fedmpi.strategies import Server, Strategy
+
+GRADIENTS = ("fedsgd", "normalised-sgd")  # one whole gradient a round: no batches, no epochs
 
 Pair = tuple[Tensor, Tensor]
 
 
 class Toy:
-    """Clients' examples held in lists: `flow.Examples` without a file."""
+    """Clients' examples held in lists: a shard set without a file."""
+
+    task, classes, shape, target_shape, scale = "classification", ("a", "b", "c"), (4,), (), 1.0
+    heldout_examples = test_examples = 0
 
     def __init__(self, train: Sequence[Pair]) -> None:
         self.pairs = list(train)
         self.clients = len(self.pairs)
         self.examples = sum(len(y) for _, y in self.pairs)
         self.largest = max(len(y) for _, y in self.pairs)
+
+    def id(self, client: int) -> str:
+        return str(client)
 
     def sizes(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.array([len(self.pairs[client][1]) for client in clients], dtype=np.int64)
@@ -65,7 +75,7 @@ class Classify:
 
     dtype: torch.dtype = torch.float64
     name = "classification"
-    metrics: Mapping[str, Any] = None
+    metrics: Mapping[str, Any] = field(default_factory=lambda: TASKS["classification"].metrics)
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)
@@ -144,16 +154,16 @@ def made(name: str, seed: int = 1) -> nn.Module:
 
 @dataclass
 class Rig:
-    """One rank's parts for training, wired by hand: the state holds the model as it was built."""
+    """One rank's share of a run, without a communicator: the state holds the model as it was built."""
 
     flat: FlatModel
     layout: Layout
     state: State
     strategy: Strategy
-    engine: Sequential
+    engine: Engine
 
     def learned(self, client: int, round: int = 1) -> Tensor:
-        """The wire of a client that starts from the received model; a copy."""
+        """Return the wire of a client that starts from the received model; a copy."""
         self.state.round = round
         self.engine.receive()
         self.engine.begin()
@@ -166,49 +176,30 @@ def rig(
     local: Mapping[str, Any] | None = None,
     strategy: str | Callable[[Server], Strategy] = "fedavg",
     server: Mapping[str, Any] | None = None,
-    weights: str = "examples",
+    weights: str | None = None,
     dtype: torch.dtype = torch.float64,
     seed: int = 7,
     rounds: int = 20,
 ) -> Rig:
-    """A rig as `fedmpi train` would wire it; `local` and `server` are tables of a job."""
-    local_table = job.Local.model_validate({"lr": 0.1, "batch": 4, "epochs": 1, **(local or {})})
-    server_table = job.Server.model_validate(server or {})
-    maker = Server(optim.optimizer(server_table.optimizer, "server.optimizer"), server_table.lr)
-    chosen = (
-        job.choose(STRATEGIES, job.Component(name=strategy), "strategy", server=maker)
-        if isinstance(strategy, str)
-        else strategy(maker)
-    )
-    flat = FlatModel(model, chosen.stays(model), dtype)
-    layout = Layout(
-        size=flat.size,
-        trained=slice(0, flat.trained.stop - flat.shared.start),
-        dtype=dtype,
-        up=len(chosen.up),
-        weights=tuple(weights if name == "job" else name for name in (*chosen.up, *chosen.sums.values())),
-        sums=tuple(chosen.sums),
-    )
-    state = State(flat.shared.start, flat.size, chosen.down, dtype, counts=flat.whole.size)
+    """Return a rig as `fedmpi train` would wire it; `local` and `server` are tables of a job."""
+    table = {
+        "data": {"shards": "toy"},
+        "model": {"name": "toy", "dtype": str(dtype).removeprefix("torch.")},
+        "strategy": strategy if isinstance(strategy, str) else "fedavg",
+        "local": {"lr": 0.1, **({} if strategy in GRADIENTS else {"batch": 4, "epochs": 1}), **(local or {})},
+        "server": dict(server or {}),
+        "aggregation": {"weights": weights} if weights else {},
+        "seed": seed,
+        "rounds": rounds,
+    }
+    task = Classify(dtype)
+    plan = assemble(job.read(table), shards, lambda shape, outputs: model, task, try_out=False, loops=LOOPS)
+    if not isinstance(strategy, str):
+        plan = replace(plan, strategy=strategy(plan.strategy.server))
+    replica = Replica.of(plan)
+    state, flat = replica.state, replica.flat
     state.received.copy_(flat.values)
     state.counts[:] = flat.whole.received.numpy()
     state.round = 1
-    everyone = {"uniform": float(shards.clients), "examples": shards.examples / shards.largest}
-    chosen.begin(state, layout, everyone)
-    engine = Sequential(
-        flat=flat,
-        task=Classify(dtype),
-        strategy=chosen,
-        layout=layout,
-        shards=shards,
-        local=local_table,
-        optimizer=optim.optimizer(local_table.optimizer, "local.optimizer"),
-        schedule=job.choose(SCHEDULES, local_table.schedule, "local.schedule"),
-        seed=seed,
-        rounds=rounds,
-        state=state,
-        staged=False,
-    )
-    if engine.remembers:
-        engine.memory = Memory(None, engine.remembers, dtype)
-    return Rig(flat, layout, state, chosen, engine)
+    plan.strategy.begin(state, replica.layout, plan.everyone())
+    return Rig(flat, replica.layout, state, plan.strategy, replica.engine)

@@ -12,7 +12,7 @@ from fedmpi.flat import FlatModel
 from fedmpi.job import Job
 from fedmpi.plan import Plan, assemble, resolved_table
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.training.sequential import kept_by_clients
+from fedmpi.training import keepsake_sizes
 
 
 def show(job: Job, ranks: int) -> None:
@@ -36,7 +36,7 @@ def figures(plan: Plan, ranks: int) -> dict[str, str]:
     planes = (flat.values.numel() + flat.grads.numel() + layout.width) * flat.values.itemsize
     memory = planes + down + path.bytes
     serving = ranks if plan.job.server.trains or ranks == 1 else ranks - 1
-    kept = sum(kept_by_clients(plan.strategy, flat).values()) * flat.values.itemsize
+    kept = sum(keepsake_sizes(plan.strategy, flat).values()) * flat.values.itemsize
     own = {"clients/": f"{kept:,} bytes that each client keeps, in three slots of the run folder"} if kept else {}
     return {
         "parameters": f"{flat.count:,} trained, {flat.size:,} values travel as {str(plan.dtype)[6:]}",

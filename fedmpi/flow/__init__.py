@@ -3,7 +3,8 @@
 import os
 
 from fedmpi.flow.client import Batch, Client, Learner, Rule
-from fedmpi.flow.keys import entropy
+from fedmpi.flow.engine import Engine, Learned
+from fedmpi.flow.keys import entropy, key
 from fedmpi.flow.layout import Layout
 from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
 from fedmpi.flow.protocols import LOWER, Comm, Examples, Memory, Task
@@ -22,8 +23,10 @@ __all__ = [
     "Client",
     "Clients",
     "Comm",
+    "Engine",
     "Examples",
     "Layout",
+    "Learned",
     "Learner",
     "Memory",
     "Passage",
@@ -35,4 +38,5 @@ __all__ = [
     "Unfit",
     "Where",
     "entropy",
+    "key",
 ]

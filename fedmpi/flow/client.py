@@ -69,7 +69,7 @@ class Learner(Protocol):
     task: Task
     values: Tensor  # (trained,) what training changes of the model, what stays home in front
     grads: Tensor  # (trained,) the last gradient
-    home: int  # how many of them stay home
+    private: int  # how many of them stay home
 
     def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
         """The job's local loop from `values`, over the client's batches from their beginning, with a fresh optimiser.

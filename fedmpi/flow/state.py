@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmpi.tell import Interrupted
+
 HEADER = 8  # 64-bit words behind the planes: 64 bytes, so one Bcast carries both
 SAID = 4  # of them a strategy's own, float64
 
@@ -58,6 +60,11 @@ class State:
     def code(self) -> int:
         """The exit status that goes with `done`: 0 unless the run broke."""
         return int(self.header[3])
+
+    @property
+    def interrupted(self) -> bool:
+        """The run ended because somebody asked, and can go on another time; every rank knows."""
+        return self.done and self.code == Interrupted.code
 
     def ended(self, code: int = 0) -> None:
         """Mark the run as over: the next broadcast tells every rank."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,22 +16,33 @@ from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Scorer
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Layout, Task
+from fedmpi.flow import Examples, Layout, Task
 from fedmpi.job import Job
 from fedmpi.plan.stop import Stopper
 from fedmpi.strategies import Strategy
-
-if TYPE_CHECKING:
-    from fedmpi.rounds.parts import Parts
+from fedmpi.training import Course
 
 
-@dataclass(frozen=True)
-class Loop:
-    """What a round is: `run` takes a rank from the first broadcast to the last line; `check` refuses what cannot be."""
+@runtime_checkable
+class Loop(Protocol):
+    """What a round is.  A loop of one's own inherits what it leaves as it is."""
 
-    run: Callable[[Parts], None]
-    check: Callable[[Plan], None] = lambda plan: None
     votes: bool = False  # what is used is clients' models together
+
+    def check(self, plan: Plan) -> None:
+        """Raise JobError where the rest of the plan cannot go with this loop."""
+
+    def examples(self, plan: Plan) -> Examples:
+        """Return what clients train on."""
+        return plan.shards
+
+    def model(self, plan: Plan, flat: FlatModel) -> nn.Module:
+        """Return the module that the run makes: what is scored, kept and used."""
+        return flat.model
+
+    def run(self, parts: Any) -> None:
+        """Take a rank's `fedmpi.rounds.Parts` through every round; the same collectives on every rank."""
+        ...
 
 
 @dataclass
@@ -61,16 +72,22 @@ class Plan:
         return any(stage.exact for stage in self.stages)
 
     def scorer(self, device: torch.device) -> Scorer:
+        """Return what scores models on a device."""
         return Scorer(self.task, self.metrics, self.job.evaluation.batch, device)
 
+    def course(self) -> Course:
+        """Return how clients learn."""
+        job = self.job
+        return Course(self.task, self.strategy, job.local, self.optimizer, self.schedule, job.seed, job.rounds)
+
     def everyone(self) -> dict[str, float]:
-        """What all clients together weigh, in each weighting."""
+        """Return the weight of all clients together, in each weighting."""
         cap, sizes = self.job.aggregation.cap, self.shards.sizes(np.arange(self.shards.clients))
         assert cap is not None
         return {"uniform": float(len(sizes)), "examples": float(np.minimum(sizes / cap, 1.0).sum())}
 
     def layout(self, flat: FlatModel) -> Layout:
-        """Where things lie on the wire of this job."""
+        """Return the layout of this job's wire."""
         start = flat.shared.start
         return Layout(
             size=flat.size,

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Layout, State
+from fedmpi.flow import Engine, Examples, Layout, State
 from fedmpi.plan.plan import Plan
-from fedmpi.training import Sequential
+from fedmpi.records.memory import Memory
+from fedmpi.training import Sequential, keepsake_sizes
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A rank's copy of the model: where it lies, what a round brings of it, and the engine."""
+    """A rank's copy of the model: where it lies, what a round brings of it, what trains it, what its clients keep."""
 
     flat: FlatModel
     layout: Layout
     state: State
-    engine: Sequential
+    engine: Engine
+    memory: Memory | None  # of clients that keep something
+    staged: bool  # MPI's buffers are the host's own, and not the model's
 
     @classmethod
-    def of(cls, plan: Plan, device: torch.device, staged: bool | None = None) -> Replica:
-        """The plan's model on a device, where rounds are trained.
+    def of(
+        cls,
+        plan: Plan,
+        device: torch.device | str = "cpu",
+        *,
+        staged: bool | None = None,
+        examples: Examples | None = None,
+        clients: Path | None = None,
+        writes: bool = True,
+        engine: Callable[..., Engine] = Sequential,
+    ) -> Replica:
+        """Return the plan's model on a device, ready for a first broadcast.
 
         `staged` keeps what MPI touches in host buffers of its own, as a GPU needs it; True does so on the host too.
+        Clients train on `examples`, the plan's shard set where None.  What they keep lies in the folder `clients`, in
+        this process alone where None; it is only read where `writes` is False.
         """
-        job = plan.job
-        staged = device.type != "cpu" if staged is None else staged
+        job, device = plan.job, torch.device(device)
         flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)
         layout = plan.layout(flat)
         pin = device.type == "cuda"
         state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin, flat.whole.size)
-        engine = Sequential(
-            flat, plan.task, plan.strategy, layout, plan.shards, job.local, plan.optimizer, plan.schedule,
-            job.seed, job.rounds, state, staged,
-        )  # fmt: skip
-        return cls(flat, layout, state, engine)
+        width = sum(keepsake_sizes(plan.strategy, flat).values())
+        memory = Memory(clients, width, flat.dtype, job.checkpoint.every, writes) if width else None
+        staged = device.type != "cpu" if staged is None else staged
+        shards = plan.shards if examples is None else examples
+        trainer = engine(plan.course(), flat, layout, state, shards, memory, staged)
+        return cls(flat, layout, state, trainer, memory, staged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from fedmpi.plan.plan import Plan
 from fedmpi.plan.replica import Replica
 from fedmpi.plan.untouched import untouched
 from fedmpi.strategies import STRATEGIES
+from fedmpi.training import Sequential
 from fedmpi.training.batches import smallest, steps
 
 VALUES = 2**17  # of a batch that is tried: a larger batch is tried whole only where so few of its examples fail
@@ -118,35 +120,11 @@ class Trial:
         job = plan.job.model_copy(update={"device": "cpu"})
         plan = replace(plan, job=job, task=self.task)
         torch.set_num_threads(job.threads or Solo().place.threads)
-        replica = Replica.of(plan, torch.device("cpu"))
-        engine, flat = replica.engine, replica.flat
-        plan.strategy.begin(replica.state, replica.layout, plan.everyone())
         x, y = plan.shards.train(self.index)
         sample: Examples = Sample(plan.shards, (x[: self.full], y[: self.full]))
-        engine.shards = sample
-        field = "task" if plan.job.strategy.name in STRATEGIES else "strategy"
-        gradient = flat.gradient
-
-        def looked_at(loss: Tensor) -> list[Tensor]:
-            if not self.taken:
-                try:
-                    reached(loss, flat, field)
-                except JobError:
-                    flat.check()  # a parameter that was replaced says more
-                    raise
-            return gradient(loss)
-
-        def batches(client: Client, steps: int | None = None) -> Iterator[Batch]:
-            for size in self._sizes(steps):
-                yield self.task.inputs(x[:size]), y[:size]
-                self.taken += 1
-
-        setattr(flat, "gradient", looked_at)  # noqa: B010  (a method of this one object alone)
-        setattr(engine, "batches", batches)  # noqa: B010  (likewise)
-        try:
-            self._play(replica)
-        finally:  # no cycle may keep the buffers
-            del vars(flat)["gradient"], vars(engine)["batches"]
+        replica = Replica.of(plan, examples=sample, engine=partial(Tried, self, (x, y)))
+        plan.strategy.begin(replica.state, replica.layout, plan.everyone())
+        self._play(replica)
 
     def _play(self, replica: Replica) -> None:
         """Score, train, and score clients' own models."""
@@ -164,7 +142,7 @@ class Trial:
         if strategy.common or plan.loop.votes:
             self._score(Ensemble([flat.model], self.task) if plan.loop.votes else flat.model, scored)
         if plan.sampler.asks:
-            engine.client(self.index).objective()
+            engine.recall(self.index).objective()
         self.doing = "trains"
         while self.turn < 2 and self.taken < 2:
             for crossing in range(strategy.passes):
@@ -179,7 +157,7 @@ class Trial:
             self.doing = "is scored"
             self._score(flat.model, scored)
 
-    def _sizes(self, wanted: int | None) -> list[int]:
+    def batches(self, wanted: int | None) -> list[int]:
         """Of at most two batches of a client that is to take so many steps, None for the job's own."""
         local = self.plan.job.local
         wanted = local.steps if wanted is None else wanted
@@ -222,6 +200,30 @@ class Trial:
             Scorer(self.task, plan.metrics, batch, "cpu").client(model, x, y)
             if streams:
                 central(model, self.task, x, y, streams, batch, "cpu")
+
+
+class Tried(Sequential):
+    """The engine of a trial: it takes the trial's batches, and looks at the first loss before it differentiates it."""
+
+    def __init__(self, trial: Trial, pair: tuple[Tensor, Tensor], *parts: Any) -> None:
+        super().__init__(*parts)
+        self.trial, self.pair = trial, pair
+        self.field = "task" if trial.plan.job.strategy.name in STRATEGIES else "strategy"
+
+    def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
+        x, y = self.pair
+        for size in self.trial.batches(steps):
+            yield self.task.inputs(x[:size]), y[:size]
+            self.trial.taken += 1
+
+    def differentiate(self, loss: Tensor) -> list[Tensor]:
+        if not self.trial.taken:
+            try:
+                reached(loss, self.flat, self.field)
+            except JobError:
+                self.flat.check()  # a parameter that was replaced says more
+                raise
+        return super().differentiate(loss)
 
 
 def _told(plan: Plan, trial: Trial, error: Exception) -> JobError:

@@ -14,6 +14,7 @@ import torch
 from fedmpi import hear
 from fedmpi.cohort.deal import deal
 from fedmpi.comm import Solo, wrap
+from fedmpi.evaluation import ready
 from fedmpi.flow import Comm, Refused
 from fedmpi.job import Aggregation, Cohort, Component, Job, Server, Stop
 from fedmpi.plan.assemble import assemble, resolved_table
@@ -21,10 +22,10 @@ from fedmpi.plan.components import made_strategy
 from fedmpi.plan.plan import Plan
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
-from fedmpi.rounds.first import alike
+from fedmpi.rounds.alone import Alone
+from fedmpi.rounds.keep import keep_model, lower
+from fedmpi.rounds.line import Line
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.rounds.run import build, keep_model, lower
-from fedmpi.rounds.scribe import Line
 from fedmpi.tell import Interrupted
 from fedmpi.training.batches import steps
 
@@ -89,90 +90,72 @@ def _plain(job: Job) -> Job:
 
 
 def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> None:
+    """Train one learner with everybody's data, as many steps a round as the job's cohort takes together."""
     job, shards = plan.job, plan.shards
-    everybody = shards.pooled()
     local, share = job.local, federated.cohort / shards.clients
     if local.steps is None:
         work = max(1, int(steps(shards.examples, local.batch, local.epochs, None, local.remainder) * share + 0.5))
     else:
         work = local.steps * federated.cohort
     local = local.model_copy(update={"epochs": None, "steps": work})
-    parts = build(replace(plan, job=job.model_copy(update={"local": local})), Solo())
-    parts.engine.shards = everybody
-    parts.ready()
-    parts.state.received.copy_(parts.flat.values)
-    parts.state.counts[:] = parts.flat.whole.received.numpy()
+    alone = Alone(replace(plan, job=job.model_copy(update={"local": local})), Solo(), shards.pooled())
+    if shards.test_examples:
+        ready(plan.task, plan.metrics)
     journal, began = Journal(folder.journal), time.perf_counter()
     for round in range(1, job.rounds + 1):
-        if hear.asked():
-            raise _stopped()
-        parts.engine.receive()
-        parts.engine.begin()
         begun = time.perf_counter()
-        parts.state.round = round
-        learned = parts.engine.learn(0)
+        learned = alone.learn(0, round)
         trained = time.perf_counter()
-        parts.state.received.copy_(parts.flat.values)
-        parts.state.counts += learned.counts.numpy()
         last = round == job.rounds
         line: Line = {"round": round, "clients": 1, "steps": learned.steps, "train_loss": _number(learned.loss)}
         line["evaluation"] = {}
         if last or (job.evaluation.every and round % job.evaluation.every == 0):
             clients = np.arange(shards.clients) if last else federated.sampler.draw(round + 1).clients
-            central = parts.scorer.central(parts.flat.model, *shards.test())
-            rows = [parts.scorer.client(parts.flat.model, *shards.heldout(int(client))) for client in clients]
-            spread = parts.scorer.summarise(np.stack(rows)) if parts.scores and rows else {}
-            line["evaluation"] = {name: part for name, part in {"test": central, "clients": spread}.items() if part}
+            rows = [alone.scores(int(client)) for client in clients] if alone.scored else []
+            parts = {"test": alone.central(), "clients": alone.scorer.summarise(np.stack(rows)) if rows else {}}
+            line["evaluation"] = {name: part for name, part in parts.items() if part}
         now = time.perf_counter()
         line["seconds"] = {"train": trained - begun, "total": now - begun, "elapsed": now - began}
         _tell(line, last, journal, on_round)
-    keep_model(parts, folder, job.rounds)
+    keep_model(plan, alone.model, folder, job.rounds)
 
 
 def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
+    """Train each client by itself, from the same first model; clients are dealt to ranks."""
     job, shards = plan.job, plan.shards
-    parts = build(plan, comm)
-    alike(comm, parts.flat)
-    parts.engine.start()
-    first, counts = parts.flat.values.clone(), parts.flat.whole.received.numpy().copy()
+    alone = Alone(plan, comm)
     every = job.evaluation.every or job.rounds
     points = sorted({*range(every, job.rounds + 1, every), job.rounds})
-    names = parts.scorer.names
+    names = alone.scorer.names
     sample = np.unique(np.linspace(0, shards.clients - 1, min(SAMPLE, shards.clients)).astype(int))
     rows = torch.zeros(len(points), shards.clients, len(names) + 1, dtype=torch.float64)
     tests = torch.zeros(len(sample), len(names), dtype=torch.float64)
     began = time.perf_counter()
-    assert parts.seat is not None
     stopped: Refused | None = None
-    for client in deal(shards.sizes(np.arange(shards.clients)), parts.seats)[parts.seat]:
-        parts.state.received.copy_(first)
-        parts.state.counts[:] = counts
-        for round in range(1, job.rounds + 1):
-            if hear.asked():
-                stopped = _stopped()
-                break
-            parts.engine.receive()
-            parts.engine.begin()
-            parts.state.round = round
-            learned = parts.engine.learn(client)
-            parts.state.received.copy_(parts.flat.values)
-            parts.state.counts += learned.counts.numpy()
-            if round in points:
-                row = rows[points.index(round), client]
-                row[0] = learned.loss
-                row[1:] = torch.from_numpy(parts.scorer.client(parts.flat.model, *shards.heldout(client)))
+    for client in deal(shards.sizes(np.arange(shards.clients)), comm.size)[comm.me]:
+        alone.anew()
+        try:
+            for round in range(1, job.rounds + 1):
+                learned = alone.learn(client, round)
+                if round in points:
+                    row = rows[points.index(round), client]
+                    row[0] = learned.loss
+                    row[1:] = torch.from_numpy(alone.scores(client))
+        except Interrupted as interrupted:  # the other ranks are told after the reduction
+            stopped = interrupted
+            break
         if client in sample:
-            central = parts.scorer.central(parts.flat.model, *shards.test())
-            told = [float("nan") if value is None else value for value in (central.get(name) for name in names)]
-            tests[int(np.searchsorted(sample, client))] = torch.tensor(told, dtype=torch.float64)
+            central = alone.central()
+            scores = [float("nan") if value is None else value for value in (central.get(name) for name in names)]
+            tests[int(np.searchsorted(sample, client))] = torch.tensor(scores, dtype=torch.float64)
     comm.reduce(rows, tests)
     comm.settle(stopped)
     if not comm.is_home:
         return
     journal, elapsed = Journal(folder.journal), time.perf_counter() - began
     for place, round in enumerate(points):
-        losses, scores = rows[place, :, 0].numpy(), rows[place, :, 1:].numpy()
-        evaluation: dict[str, Any] = {"clients": parts.scorer.summarise(scores)} if parts.scores else {}
+        losses, spread = rows[place, :, 0].numpy(), rows[place, :, 1:].numpy()
+        evaluation: dict[str, Any] = {"clients": alone.scorer.summarise(spread)} if alone.scored else {}
         last = round == job.rounds
         if last and shards.test_examples:
             evaluation["test"] = {
@@ -181,10 +164,6 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
         line: Line = {"round": round, "clients": shards.clients, "train_loss": _number(float(np.nanmean(losses)))}
         line |= {"evaluation": evaluation, "seconds": {"elapsed": elapsed * round / job.rounds}}
         _tell(line, last, journal, on_round)
-
-
-def _stopped() -> Interrupted:
-    return Interrupted("stopped before its end: a baseline keeps nothing halfway, it is begun anew")
 
 
 def _tell(line: Line, last: bool, journal: Journal, on_round: Told) -> None:

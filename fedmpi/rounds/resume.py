@@ -1,6 +1,6 @@
 """Going on with a run: whether this job may go on with what its folder holds, and from where.
 
-`find` is asked before any rank is started, and at home again; it changes nothing.  `begin` is home's, when every rank
+`find` is asked before any rank is started, and at home again; it changes nothing.  `go_on` is home's, when every rank
 is ready.
 """
 
@@ -21,8 +21,8 @@ from fedmpi.records.journal import TORN, sealed_journal
 from fedmpi.records.memory import Memory
 from fedmpi.records.seal import NONE, ordinary
 from fedmpi.rounds import first
+from fedmpi.rounds.line import Line
 from fedmpi.rounds.parts import Parts
-from fedmpi.rounds.scribe import Line
 from fedmpi.tell import note
 
 # What may differ when a run goes on: none of it changes what the remaining rounds compute.
@@ -133,7 +133,7 @@ def _rounds(rounds: list[int]) -> str:
     return f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]} to {rounds[-1]}"
 
 
-def begin(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool, table: Mapping[str, Any]) -> None:
+def go_on(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool, table: Mapping[str, Any]) -> None:
     """At home, when every rank is ready: take the folder, and go on from what was found in it.
 
     `table` is the resolved job as the folder is to keep it.

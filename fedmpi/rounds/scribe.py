@@ -8,16 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
+from fedmpi import hear
 from fedmpi.flow import REASONS, State
-from fedmpi.plan.stop import Stopper
+from fedmpi.plan import Plan
 from fedmpi.records.checkpoint import Checkpoints, pack, unpack
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
 from fedmpi.records.memory import SLOTS_FILE, Memory
+from fedmpi.rounds.line import Line
 from fedmpi.rounds.tally import Tally
-from fedmpi.strategies import Strategy
-
-Line = dict[str, Any]
+from fedmpi.tell import Interrupted
 
 
 class Scribe:
@@ -29,16 +29,13 @@ class Scribe:
 
     def __init__(
         self,
-        folder: RunFolder | None,
+        plan: Plan,
         state: State,
-        strategy: Strategy,
-        stopper: Stopper,
-        every: int,
-        keep: int,
-        facts: Mapping[str, Any],
-        on_round: Callable[[Line], None] | None,
+        folder: RunFolder | None = None,
+        on_round: Callable[[Line], None] | None = None,
     ) -> None:
-        self.state, self.strategy, self.stopper, self.every, self.facts = state, strategy, stopper, every, dict(facts)
+        self.state, self.strategy, self.stopper = state, plan.strategy, plan.stopper
+        self.every, self.facts = plan.job.checkpoint.every, {"digest": plan.shards.digest}
         self.on_round = on_round
         self.lines: list[Line] = []
         self.pending: Line | None = None  # line t, until its model has been scored
@@ -51,7 +48,7 @@ class Scribe:
         self.clients = folder.clients if folder else None
         self.remembered: Mapping[str, int] = {}  # what is to be said of clients' memory
         self.journal = Journal(folder.journal) if folder else None
-        self.checkpoints = Checkpoints(folder.checkpoints, keep) if folder else None
+        self.checkpoints = Checkpoints(folder.checkpoints, plan.job.checkpoint.keep) if folder else None
 
     @property
     def elapsed(self) -> float:
@@ -77,6 +74,13 @@ class Scribe:
     def ended(self) -> str:
         """Why the run ended, in a few words."""
         return self.broken or self.stopped or "rounds"
+
+    def heed(self) -> None:
+        """End the run for now, between two rounds, where a rank was asked to stop; the next broadcast says so."""
+        if self.state.crossing or self.broken or self.stopped:
+            return
+        if self.asked or hear.asked():
+            self.state.ended(Interrupted.code)
 
     def received(self) -> None:
         """While the clients train: checkpoint the model that they received."""
@@ -148,22 +152,3 @@ class Scribe:
             self.journal.write(line)
         if self.on_round is not None:
             self.on_round(line)
-
-
-def add(line: Line, later: Line) -> Line:
-    """A round's line, with the seconds and bytes of its earlier crossings added."""
-    for name in ("seconds", "bytes") if line else ():
-        later[name] = {part: value + line[name][part] for part, value in later[name].items()}
-    return later
-
-
-def fill(line: Line, tally: Tally, sums: Mapping[str, float]) -> Line:
-    """What a line says of a crossing's updates, beside its times and bytes."""
-    return {
-        **line,
-        "clients": len(tally.rows) - len(tally.unfit),
-        "weight": sums["weight"],
-        "examples": tally.examples,
-        "steps": tally.steps,
-        "train_loss": tally.loss,
-    }

@@ -5,7 +5,7 @@ All others add zeros, so the sum is exact and the same at any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class Tally:
     def score(self, place: int, row: NDArray[np.float64]) -> None:
         self.rows[place, len(CLIENT) :] = row
 
-    def rank(self, me: int, train: float, evaluate: float, counters: dict[str, int]) -> None:
+    def rank(self, me: int, train: float, evaluate: float, counters: Mapping[str, int]) -> None:
         self.ranks[me] = train, evaluate, hear.asked(), *(counters[name] for name in self.counters)
 
     # What home reads, once the sum is there.

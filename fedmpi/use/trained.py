@@ -23,12 +23,12 @@ from fedmpi.job import Job, JobError, nearest
 from fedmpi.plan.assemble import assemble
 from fedmpi.plan.components import made_loop, made_strategy
 from fedmpi.plan.making import DTYPES, made_model, made_task
+from fedmpi.plan.replica import Replica
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
-from fedmpi.records.memory import SLOTS_FILE, Memory
+from fedmpi.records.memory import SLOTS_FILE
 from fedmpi.rounds import first
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.rounds.run import build
 from fedmpi.tell import note
 from fedmpi.use import predict as files
 
@@ -67,24 +67,21 @@ class _Own:
     def __init__(self, job: Job, run: RunFolder, shards: ShardSet) -> None:
         self.shards = shards
         plan = assemble(job, shards, try_out=False, loops=LOOPS)
-        parts = build(plan, Solo())
-        if parts.memory is not None:
-            if not (run.clients / SLOTS_FILE).exists():
-                raise Refused(f"{run.clients}: is gone, and clients' own models with it")
-            parts.memory = parts.engine.memory = Memory(
-                run.clients, parts.engine.remembers, parts.flat.dtype, writes=False
-            )
-        found = Checkpoints(run.checkpoints, keep=1).last(newest=parts.memory is not None)
+        torch.set_num_threads(job.threads or Solo().place.threads)
+        replica = Replica.of(plan, Solo().place.device(job.device), clients=run.clients, writes=False)
+        if replica.memory is not None and not (run.clients / SLOTS_FILE).exists():
+            raise Refused(f"{run.clients}: is gone, and clients' own models with it")
+        found = Checkpoints(run.checkpoints, keep=1).last(newest=replica.memory is not None)
         if found is None:
             raise Refused(f"{run.checkpoints}: holds no checkpoint, and clients' own models are made from the last one")
         tensors, said = found
-        parts.state.planes.copy_(tensors["planes"])
-        first.recall(run, parts.flat)
-        parts.engine.start()
-        parts.state.counts[:] = said.get("counts", parts.state.counts)
-        parts.state.round = said["round"] + 1
-        parts.engine.receive()
-        self.parts = parts
+        replica.state.planes.copy_(tensors["planes"])
+        first.recall(run, replica.flat)
+        replica.engine.start()
+        replica.state.counts[:] = said.get("counts", replica.state.counts)
+        replica.state.round = said["round"] + 1
+        replica.engine.receive()
+        self.replica = replica
 
     def index(self, client: str) -> int:
         for index in range(self.shards.clients):
@@ -94,9 +91,9 @@ class _Own:
 
     def model(self, index: int) -> nn.Module:
         """A client's own model; the common one where it never trained."""
-        self.parts.engine.begin()
-        self.parts.engine.personal(index)
-        return self.parts.flat.model
+        self.replica.engine.begin()
+        self.replica.engine.personal(index)
+        return self.replica.flat.model
 
 
 def _some(shards: ShardSet) -> str:

@@ -20,6 +20,7 @@ from fedmpi.evaluation import Classification, Metric
 from fedmpi.job import JobError, read
 from fedmpi.plan import assemble
 from fedmpi.rounds.loops import LOOPS
+from fedmpi.rounds.loops.synchronous import Synchronous
 from fedmpi.strategies import STRATEGIES
 from tests.blobs import blobs
 from tests.strategies import cases
@@ -409,9 +410,7 @@ def test_what_the_central_score_needs_is_imported_before_the_first_round(
     happened: list[str] = []
     importing = importlib.import_module
     monkeypatch.setattr(importlib, "import_module", lambda name: (happened.append(name), importing(name))[1])
-    from fedmpi.rounds.loops import synchronous
-
-    run = synchronous.run
-    monkeypatch.setattr(synchronous, "run", lambda parts: (happened.append("rounds"), run(parts))[1])
+    run = Synchronous.run
+    monkeypatch.setattr(Synchronous, "run", lambda *given: (happened.append("rounds"), run(*given))[1])
     fedmpi.train(job)
     assert "torchmetrics.classification" in happened[: happened.index("rounds")]

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import fedmpi
 from fedmpi.job import JobError
+from fedmpi.plan.replica import Replica
 from fedmpi.strategies import STRATEGIES
 from tests.blobs import SIZES, blobs
 from tests.fake import Fake, launch
@@ -252,11 +253,9 @@ def test_staged_as_on_a_gpu_gives_the_same_bits(
     job: dict[str, Any], strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copies between MPI's buffers and the device's, which a GPU needs, run on host memory here."""
-    from fedmpi.rounds import run as module
-
     job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine"}
     plain = on(3, job, model=cases.model)[0]
-    monkeypatch.setattr(module, "build", partial(module.build, staged=True))
+    monkeypatch.setattr(Replica, "of", partial(Replica.of, staged=True))
     staged = on(3, job, model=cases.model)[0]
     assert torch.equal(weights(staged), weights(plain))
     assert without_times(staged.lines) == without_times(plain.lines)

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
+from fedmpi import job
 from fedmpi.job import JobError
 from fedmpi.strategies import STRATEGIES
 from tests import toy
+from tests.toy import GRADIENTS
 
-GRADIENTS = ("fedsgd", "normalised-sgd")  # one whole gradient a round: no batches, no epochs
 SERVER = {name: {"lr": 0.05} for name in ("fedadagrad", "fedadam", "fedyogi")}
 
 
@@ -24,6 +25,16 @@ def fits(strategy: str, model: str) -> bool:
 
 
 PAIRS = [(strategy, model) for strategy in STRATEGIES for model in toy.MODELS if fits(strategy, model)]
+
+
+def takes(strategy: str, local: dict[str, Any]) -> bool:
+    """Whether a strategy goes with such a [local] table."""
+    table = {"data": {"shards": "toy"}, "model": "toy", "strategy": strategy, "local": local}
+    try:
+        STRATEGIES[strategy](server=None).check(job.read(table))
+    except JobError:
+        return False
+    return True
 
 
 def over(strategy: str, local: dict[str, Any]) -> dict[str, Any]:

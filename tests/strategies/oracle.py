@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import fedmpi
-from fedmpi.training.sequential import key
+from fedmpi.flow import key
 from tests.fake import launch
 
 Vector = NDArray[np.float64]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,11 +112,21 @@ class ReducePath:
         names = ("weight", "clients", *self.layout.sums)
         return self.layout.planes(wire), dict(zip(names, self.layout.tail(wire).tolist(), strict=True))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the stages count, by name."""
+        return tuple(name for stage in self.stages for name in stage.counters)
+
     def counters(self) -> dict[str, int]:
         """Return this rank's counters of all stages since the last call, by name."""
         return {
             name: number for stage in self.stages for name, number in zip(stage.counters, stage.count(), strict=True)
         }
+
+    def ledgers(self) -> dict[str, Any]:
+        """Return what stages tell of a crossing at home, each under its name; nothing of those with nothing to tell."""
+        ledgers = {type(stage).__name__.lower(): stage.ledger() for stage in self.stages}
+        return {name: ledger for name, ledger in ledgers.items() if ledger}
 
 
 def _words(size: int, dtype: torch.dtype) -> str:

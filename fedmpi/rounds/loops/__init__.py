@@ -1,12 +1,14 @@
-"""What a round is, by name: a factory of each loop, which takes its options."""
+"""What a round is, by name: the loops, which take their options."""
 
 from collections.abc import Callable
 
 from fedmpi.plan.plan import Loop
-from fedmpi.rounds.loops import cyclic, ensemble, synchronous
+from fedmpi.rounds.loops.cyclic import Cyclic
+from fedmpi.rounds.loops.ensemble import Ensemble
+from fedmpi.rounds.loops.synchronous import Synchronous
 
 LOOPS: dict[str, Callable[..., Loop]] = {
-    "synchronous": synchronous.loop,
-    "cyclic": cyclic.loop,
-    "ensemble": ensemble.loop,
+    "synchronous": Synchronous,
+    "cyclic": Cyclic,
+    "ensemble": Ensemble,
 }

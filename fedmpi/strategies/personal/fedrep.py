@@ -39,7 +39,7 @@ class FedRep(Strategy):
         return heads(model, self.head)
 
     def learn(self, client: Client, learner: Learner) -> None:
-        home = learner.home
+        home = learner.private
 
         def head(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
             grads[home:].zero_()

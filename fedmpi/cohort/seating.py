@@ -1,0 +1,52 @@
+"""Which rank serves which clients: the same on every rank, so nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.cohort.deal import deal
+from fedmpi.flow import Clients
+
+Costs = Callable[[Clients], NDArray[np.int64]]  # what it costs to serve each client
+
+
+@dataclass(frozen=True)
+class Seating:
+    """The ranks that serve clients, in their order: `seats` of them, this rank on `seat`, None where it serves nobody.
+
+    Clients are dealt by their cost, so that ranks finish together.  Where clients `stay`, because what they keep lies
+    in one rank's own memory, each is always served by the same rank.
+    """
+
+    seat: int | None
+    seats: int
+    first: int  # the rank on seat 0: 1 where home serves nobody
+    costs: Costs
+    stay: bool = False
+
+    @classmethod
+    def of(cls, me: int, ranks: int, home_serves: bool, costs: Costs, stay: bool = False) -> Seating:
+        """Return the seating of rank `me` among so many `ranks`; home, rank 0, serves where it must or should."""
+        if home_serves or ranks == 1:
+            return cls(me, ranks, 0, costs, stay)
+        return cls(me - 1 if me else None, ranks - 1, 1, costs, stay)
+
+    def hands(self, clients: Clients, costs: Costs | None = None) -> list[list[int]]:
+        """Return the places among `clients` that each seat serves; by other `costs` where they are given."""
+        if not len(clients):
+            return [[] for _ in range(self.seats)]
+        if self.stay:
+            return [np.flatnonzero(clients % self.seats == seat).tolist() for seat in range(self.seats)]
+        return deal((costs or self.costs)(clients), self.seats)
+
+    def places(self, clients: Clients, costs: Costs | None = None) -> list[int]:
+        """Return the places among `clients` that this rank serves."""
+        return [] if self.seat is None else self.hands(clients, costs)[self.seat]
+
+    def rank(self, seat: int) -> int:
+        """Return the rank on a seat."""
+        return self.first + seat

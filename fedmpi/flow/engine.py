@@ -1,0 +1,49 @@
+"""The engine: what trains clients on a rank, as rounds see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from fedmpi.flow.client import Client
+
+
+@dataclass
+class Learned:
+    """A client's update on its way out, with its counters; `loss` is NaN where the client took no step."""
+
+    wire: Tensor  # (width,) planes filled, then Σ's zeros, then the strategy's sums
+    examples: int
+    steps: int
+    loss: float  # mean training loss
+    counts: Tensor  # (flat.whole.size,) int64: how far the model's counts and flags moved
+
+
+class Engine(Protocol):
+    """Trains clients on the model that this rank holds, one after another or several at once."""
+
+    def start(self) -> None:
+        """Take the model as it is now for the one that every client begins with: before the first round."""
+        ...
+
+    def receive(self) -> None:
+        """Fetch the last broadcast to this rank's device, for all its clients of the round."""
+        ...
+
+    def begin(self) -> None:
+        """Lay the received model in place, as every client starts from it."""
+        ...
+
+    def recall(self, index: int) -> Client:
+        """Return client `index` of the round under way, with its memory and what stays home of its model in place."""
+        ...
+
+    def learn(self, index: int, times: int = 1) -> Learned:
+        """Train client `index`, drawn so many `times`, from the model in place; its wire is valid until the next."""
+        ...
+
+    def personal(self, index: int) -> None:
+        """Put client `index`'s own model in place; nothing is kept of it."""
+        ...

@@ -1,0 +1,79 @@
+"""A rank's parts of a run, wired: the same calls on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from fedmpi.aggregation import ReducePath
+from fedmpi.cohort.seating import Seating
+from fedmpi.flat import FlatModel
+from fedmpi.flow import Comm, Examples
+from fedmpi.job import JobError
+from fedmpi.plan import Plan
+from fedmpi.plan.making import made_model
+from fedmpi.plan.replica import Replica
+from fedmpi.records.folder import RunFolder
+from fedmpi.rounds.line import Line
+from fedmpi.rounds.parts import Parts
+from fedmpi.rounds.scores import Scores
+from fedmpi.rounds.scribe import Scribe
+from fedmpi.training.batches import work
+
+
+def replica(plan: Plan, comm: Comm, folder: RunFolder | None = None, examples: Examples | None = None) -> Replica:
+    """Return this rank's copy of the model, on its device, with the threads that it may use.
+
+    Clients' memory lies in the run's `folder`, if there is one; they train on `examples`, the loop's where None.
+    """
+    torch.set_num_threads(plan.job.threads or comm.place.threads)
+    device = comm.place.device(plan.job.device)
+    examples = plan.loop.examples(plan) if examples is None else examples
+    return Replica.of(plan, device, examples=examples, clients=folder.clients if folder else None)
+
+
+def build(
+    plan: Plan,
+    comm: Comm,
+    copy: Replica,
+    folder: RunFolder | None = None,
+    on_round: Callable[[Line], None] | None = None,
+) -> Parts:
+    """Return a rank's parts around its copy of the model, which holds the run's first one."""
+    job, flat, layout, state, memory = plan.job, copy.flat, copy.layout, copy.state, copy.memory
+    model = plan.loop.model(plan, flat)
+    stay = memory is not None and not memory.travels
+    seating = Seating.of(
+        comm.me, comm.size, job.server.trains, lambda clients: work(plan.shards.sizes(clients), job.local), stay
+    )
+    scores = Scores(plan, copy.engine, model, flat.model, plan.scorer(flat.device))
+    path = ReducePath(comm, plan.stages, layout, flat.device, copy.staged)
+    scribe = None
+    if comm.is_home:
+        plan.strategy.begin(state, layout, plan.everyone())
+        scribe = Scribe(plan, state, folder, on_round)
+    return Parts(plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model)
+
+
+def begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None = None) -> None:
+    """Lay the first model in home's state, as the job's seed or pretrained file made it.
+
+    A strategy of more models makes the others by the script's `model` factory, each from a seed of its own.
+    """
+    plan, flat, state = parts.plan, parts.flat, parts.state
+    state.round = 1
+    state.counts[:] = flat.whole.received.numpy()
+    values = flat.values
+    for place in range(plan.strategy.models):
+        if place:
+            job = plan.job.model_copy(update={"seed": plan.job.seed + place})
+            other = made_model(job, plan.shards, plan.task, model)
+            values = FlatModel(other, plan.strategy.stays(other), plan.dtype, flat.device).values
+        state.planes[place].copy_(values[flat.shared])
+        if place and torch.equal(state.planes[place], state.planes[0]):
+            raise JobError(
+                f"strategy: {plan.job.strategy.name} needs models that begin apart, and model.name "
+                f"{plan.job.model.name!r} begins alike for every seed"
+            )

@@ -1,0 +1,204 @@
+"""One crossing of the updates, as every loop opens it and home closes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fedmpi.cohort.samplers import Drawn
+from fedmpi.flow import Learned, Passage, Unfit
+from fedmpi.rounds.drawing import draw
+from fedmpi.rounds.line import Line, Watch, add, counters, idle, seconds
+from fedmpi.rounds.parts import Parts
+from fedmpi.rounds.scribe import Scribe
+from fedmpi.rounds.tally import Tally
+from fedmpi.tell import note
+
+WHOLE = (
+    "whole numbers that clients' training changes are counts, and are added up over clients",
+    "flags that a client's training sets are set for every client from the next round on",
+)
+
+
+def crossings(parts: Parts, counted: Sequence[str] = ()) -> Iterator[Crossing]:
+    """Open one crossing after another, until home says that the run is over; the same calls on every rank.
+
+    Home's state must hold the model to begin with.  Afterwards every rank's state holds the final one.  Where the
+    strategy has two passes a round is two crossings, by the same cohort.  `counted` names what the stages count.
+    """
+    comm, state = parts.comm, parts.state
+    if comm.is_home and state.round > parts.plan.job.rounds:
+        state.ended()  # a finished run, resumed
+    crossing: Crossing | None = None
+    while True:
+        watch = Watch()
+        if parts.scribe is not None:
+            parts.scribe.heed()
+        comm.broadcast(state.travels)
+        if state.done:
+            return
+        watch.mark("received")
+        parts.engine.receive()
+        if not state.crossing:
+            crossing = None
+        drawn = draw(parts) if crossing is None else crossing.drawn
+        if drawn is None:
+            return
+        due = parts.scores.due(state.round)
+        columns = parts.scores.columns if due and crossing is None else ()
+        passage = Passage(state.round, drawn.clients, parts.layout, state.crossing)
+        tally = Tally(comm.size, len(drawn.clients), counted, columns, len(state.counts))
+        crossing = Crossing(parts, passage, drawn, tally, watch, due, crossing)
+        yield crossing
+
+
+@dataclass
+class Crossing:
+    """One crossing, on one rank: `passage` and `drawn` are the same on all of them, `tally` is summed over them.
+
+    `before` is the crossing before it in the same round, if any: the model received is scored in the first.
+    """
+
+    parts: Parts
+    passage: Passage
+    drawn: Drawn
+    tally: Tally
+    watch: Watch
+    due: bool  # the model received in this round is to be scored
+    before: Crossing | None
+    central: dict[str, Any] = field(default_factory=dict)  # home's scores
+    seconds: tuple[float, float] = (0.0, 0.0)  # in which this rank trained, and scored its clients
+    line: Line = field(default_factory=dict)  # what home says of the round so far
+
+    # On every rank.
+
+    def score(self) -> None:
+        """Keep and score the received model, at home, in the first crossing of a round: while the clients train."""
+        if self.parts.scribe is not None and self.before is None:
+            self.parts.scribe.received()
+            self.central = self.parts.scores.central() if self.due else {}
+        self.watch.mark("scored")
+
+    def score_client(self, place: int) -> None:
+        """Score the client at a place of the cohort on the received model, where that is due."""
+        self.parts.engine.begin()
+        if self.tally.scores:
+            self.tally.score(place, self.parts.scores.client(int(self.drawn.clients[place])))
+
+    def train(self) -> Iterator[tuple[int, Learned]]:
+        """Score and train each client of this rank; yield its place in the cohort, and what it has learned."""
+        parts, trained, scored = self.parts, 0.0, 0.0
+        for place in parts.seating.places(self.drawn.clients):
+            began = time.perf_counter()
+            self.score_client(place)
+            begun = time.perf_counter()
+            yield place, parts.engine.learn(int(self.drawn.clients[place]), int(self.drawn.times[place]))
+            scored += begun - began
+            trained += time.perf_counter() - begun
+        if parts.memory is not None:
+            begun = time.perf_counter()
+            parts.memory.sync(self.passage.round)
+            trained += time.perf_counter() - begun
+        self.seconds = trained, scored
+
+    def of(self, place: int, learned: Learned) -> Passage:
+        """Return the passage of the update that the client at a place of the cohort has learned."""
+        return self.passage.of(int(self.drawn.clients[place]), learned.examples, int(self.drawn.times[place]))
+
+    def enter(self, place: int, learned: Learned, unfit: Unfit | None = None) -> None:
+        """Enter a client's counters; `unfit` says why its update could not enter the sum."""
+        reason, at = (unfit.reason, unfit.at) if unfit else (0, 0)
+        self.tally.client(place, learned.examples, learned.steps, learned.loss, reason, at)
+        if unfit is None:
+            self.tally.counted_by(learned.counts)
+
+    def arrive(self, counts: Mapping[str, int] = {}) -> Tensor:
+        """Return this rank's tally, complete, to be summed over ranks; `counts` are what its stages counted."""
+        self.tally.rank(self.parts.comm.me, *self.seconds, counts)
+        self.watch.mark("arrived")
+        return self.tally.vector
+
+    # At home, once the sums are there.
+
+    @property
+    def scribe(self) -> Scribe:
+        assert self.parts.scribe is not None
+        return self.parts.scribe
+
+    @property
+    def last(self) -> bool:
+        """The last crossing of its round."""
+        return self.passage.attempt + 1 == self.parts.plan.strategy.passes
+
+    def ends(self) -> bool:
+        """Complete the line of the model that was scored in this round; True where the run ends with that model."""
+        scribe, state, shards = self.scribe, self.parts.state, self.parts.plan.shards
+        scribe.asked |= self.tally.asked
+        scribe.unfit(self.tally, lambda place: shards.id(int(self.drawn.clients[place])), self._tensor)
+        if not (self.last or scribe.broken):
+            return False
+        first = self if self.before is None else self.before
+        scores = self.parts.scores.evaluation(first.central, first.tally.client_scores) if self.due else {}
+        at = first.watch.at
+        if not scribe.scored(scores, max(float(first.tally.ranks[:, 1].max()), at["scored"] - at["received"])):
+            return False
+        state.crossing = 0
+        state.ended(1 if scribe.broken else 0)
+        return True
+
+    def count(self) -> None:
+        """Take the step of the model's counts and flags, in the last crossing of a round."""
+        whole, state, scribe = self.parts.flat.whole, self.parts.state, self.scribe
+        if not len(state.counts) or not self.last:
+            return
+        before = state.counts.copy()
+        state.counts[:] = whole.merged(*self.tally.changes)
+        for names, what in zip(whole.told(before, state.counts), WHOLE, strict=True):
+            if new := [name for name in names if name not in scribe.counts]:
+                note(f"the model's {', '.join(map(repr, new))}: {what}")
+                scribe.counts.update(new)
+
+    def close(self, sums: Mapping[str, float], up: int = 0, down: int = 0, stages: Mapping[str, Any] = {}) -> None:
+        """Write the line of this crossing, and go on to the next crossing or round.
+
+        `up` are the bytes that each rank sent beside its tally, `down` those that each was sent beside the broadcast.
+        """
+        parts, tally, state = self.parts, self.tally, self.parts.state
+        self.watch.mark("stepped")
+        serving = tally.ranks[parts.seating.first :, :2].sum(axis=1)
+        line = {
+            "round": state.round,
+            **counters(tally, sums),
+            "lr": parts.plan.course().lr(state.round),
+            "seconds": seconds(self.watch, float(serving.max()), float(tally.ranks[:, 0].max())),
+            "bytes": {"down": _bytes(state.travels) + down, "up": _bytes(tally.vector) + up},
+            "idle": idle(serving),
+            "lost": {"ranks": [], "clients": []},
+        }
+        line |= {"stages": {**stages, **tally.counted}} if stages or tally.counted else {}
+        line |= {"cohort": self.drawn.told} if self.drawn.told else {}
+        self.line = add(self.before.line if self.before else {}, line)
+        if not self.last:
+            state.crossing += 1
+            return
+        self.scribe.crossed(self.line)
+        state.crossing = 0
+        state.round += 1
+        if state.round > parts.plan.job.rounds:
+            state.ended()
+
+    def _tensor(self, at: int) -> str:
+        """Return which tensor the value at a place of the wire belongs to, in words; nothing where it is a sum."""
+        layout, flat = self.passage.layout, self.parts.flat
+        name = flat.name(at % layout.size) if at < layout.up * layout.size else None
+        if name is None:
+            return ""
+        return f" of the {'parameter' if at % layout.size < layout.trained.stop else 'buffer'} {name!r}"
+
+
+def _bytes(vector: Tensor) -> int:
+    return vector.numel() * vector.itemsize

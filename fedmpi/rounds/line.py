@@ -1,0 +1,65 @@
+"""A line of the journal: what a crossing's updates came to, and where its time and bytes went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmpi.rounds.tally import Tally
+
+Line = dict[str, Any]
+
+
+class Watch:
+    """When a crossing's phases ended, on this rank, in seconds since it began."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.at: dict[str, float] = {}
+
+    def mark(self, phase: str) -> None:
+        self.at[phase] = time.perf_counter() - self.began
+
+
+def counters(tally: Tally, sums: Mapping[str, float]) -> Line:
+    """Return what a line says of a crossing's updates."""
+    return {
+        "clients": len(tally.rows) - len(tally.unfit),
+        "weight": sums["weight"],
+        "examples": tally.examples,
+        "steps": tally.steps,
+        "train_loss": tally.loss,
+    }
+
+
+def seconds(watch: Watch, serving: float, training: float) -> dict[str, float]:
+    """Return a line's `seconds`: `reduce` is what came after the slowest rank.
+
+    `serving` are the most seconds in which any rank served clients, `training` the most in which one trained.
+    """
+    at = watch.at
+    return {
+        "broadcast": at["received"],
+        "train": training,
+        "reduce": max(0.0, min(at["reduced"] - at["arrived"], at["reduced"] - at["received"] - serving)),
+        "step": at["stepped"] - at["reduced"],
+        "evaluate": 0.0,  # of this round's model: the next crossing knows
+        "total": at["stepped"],
+    }
+
+
+def idle(serving: NDArray[np.float64]) -> list[float]:
+    """Return a line's `idle`: the share of the slowest rank's seconds that each rank waited; `serving` `(seats,)`."""
+    slowest = float(serving.max())
+    return [round(1 - float(busy) / slowest, 4) if slowest else 0.0 for busy in serving]
+
+
+def add(line: Line, later: Line) -> Line:
+    """Return a round's later line with the seconds and bytes of its earlier crossings added."""
+    for name in ("seconds", "bytes") if line else ():
+        later[name] = {part: value + line[name][part] for part, value in later[name].items()}
+    return later
