@@ -4,6 +4,7 @@ import os
 
 from fedmpi.flow.client import Batch, Client, Learner, Rule
 from fedmpi.flow.engine import Engine, Learned
+from fedmpi.flow.facts import Facts
 from fedmpi.flow.keys import entropy, key
 from fedmpi.flow.layout import Layout
 from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
@@ -25,6 +26,7 @@ __all__ = [
     "Comm",
     "Engine",
     "Examples",
+    "Facts",
     "Layout",
     "Learned",
     "Learner",

@@ -5,36 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedmpi.evaluation import TASKS
-from fedmpi.flow import Task, entropy
+from fedmpi.flow import Facts, Task, entropy
 from fedmpi.job import Component, Job, JobError, choose, nearest, shown
 from fedmpi.models import MODELS
 from fedmpi.plan import pretrained
 from fedmpi.plan.memory import fits
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-class Facts(Protocol):
-    """What a task and a model ask of the examples."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def target_shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def scale(self) -> float: ...
 
 
 def dtype_of(job: Job) -> tuple[Component, torch.dtype]:

@@ -69,7 +69,7 @@ def begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None = Non
     for place in range(plan.strategy.models):
         if place:
             job = plan.job.model_copy(update={"seed": plan.job.seed + place})
-            other = made_model(job, plan.shards, plan.task, model)
+            other = made_model(job, plan.shards.facts, plan.task, model)
             values = FlatModel(other, plan.strategy.stays(other), plan.dtype, flat.device).values
         state.planes[place].copy_(values[flat.shared])
         if place and torch.equal(state.planes[place], state.planes[0]):

@@ -62,11 +62,7 @@ def keep_model(plan: Plan, model: nn.Module, folder: RunFolder, round: int) -> N
     """Write a model under its state_dict names, with what it must be told of examples to be used again."""
     facts = {
         "task": plan.job.task.name if plan.job.task else "",
-        "shape": list(plan.shards.shape),
-        "target_shape": list(plan.shards.target_shape),
-        "classes": list(plan.shards.classes),
-        "features": list(plan.shards.features),
-        "scale": plan.shards.scale,
+        **plan.shards.facts.table(),
         "round": round,
         "best": plan.stopper.best_round,
     }

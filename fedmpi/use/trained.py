@@ -18,7 +18,7 @@ from fedmpi.evaluation import Scorer
 from fedmpi.evaluation import predictions as predict
 from fedmpi.evaluation.vote import Ensemble
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Refused, Task
+from fedmpi.flow import Facts, Refused, Task
 from fedmpi.job import Job, JobError, nearest
 from fedmpi.plan.assemble import assemble
 from fedmpi.plan.components import made_loop, made_strategy
@@ -40,7 +40,7 @@ class Trained:
     job: Job
     model: nn.Module
     task: Task
-    facts: _Facts
+    facts: Facts
     shards: Path
     own: _Own | None = None  # clients' models, where they have some and the run's shard set is there
     client: str | None = None  # whose model it is; None: the common one
@@ -50,15 +50,6 @@ class Trained:
     def common(self) -> bool:
         """`model` is one to use as it is."""
         return made_loop(self.job, LOOPS).votes or made_strategy(self.job).common
-
-
-@dataclass(frozen=True)
-class _Facts:
-    shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
-    classes: tuple[str, ...]
-    scale: float
-    features: tuple[str, ...]
 
 
 class _Own:
@@ -144,16 +135,10 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
     return Trained(job, model, task, facts, shards or its, own, client, None if shards else (run, table))
 
 
-def _facts(path: Path, said: Mapping[str, Any]) -> _Facts:
+def _facts(path: Path, said: Mapping[str, Any]) -> Facts:
     """What a model was told of its examples.  Refused where its file does not say."""
     try:
-        return _Facts(
-            shape=tuple(said["shape"]),
-            target_shape=tuple(said["target_shape"]),
-            classes=tuple(said["classes"]),
-            scale=said["scale"],
-            features=tuple(said.get("features", [])),
-        )
+        return Facts.of(said)
     except (KeyError, TypeError):
         raise Refused(f"{path}: is no model that a run wrote: it does not say what it was trained on") from None
 

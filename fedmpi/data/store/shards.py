@@ -15,7 +15,7 @@ from torch import Tensor
 from fedmpi.data.errors import ShardError
 from fedmpi.data.store.file import Column, ShardFile, check_size
 from fedmpi.data.store.manifest import MANIFEST, Manifest, read_manifest
-from fedmpi.flow import Clients, Where
+from fedmpi.flow import Clients, Facts, Where
 
 HISTOGRAMS = 5  # clients whose labels the summary counts
 BLOCK = 2**20  # targets read at once
@@ -66,6 +66,11 @@ class ShardSet:
             return None
         warning = "was written by a fedmpi that kept no checksum of it, so a change to it would not be seen"
         return f"{self.folder / MANIFEST}: {warning}; `fedmpi shard` makes it again"
+
+    @property
+    def facts(self) -> Facts:
+        """What a task and a model are told of the set's examples."""
+        return Facts(self.shape, self.target_shape, self.classes, self.features, self.scale)
 
     def sizes(self, clients: Clients) -> NDArray[np.int64]:
         """Return the number of training examples of each of `clients (n,)`."""

@@ -1,0 +1,32 @@
+"""What a task and a model are told of the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a task and a model are told of the examples, and what a trained model's file says of them.
+
+    `shape` and `target_shape` are of one example as stored; a model sees `scale` times x.  `classes` are the names of
+    the targets' values, `features` those of the columns of x: both empty where there are none.
+    """
+
+    shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    scale: float
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Facts:
+        """Return the facts in the metadata of a model's file; KeyError or TypeError where it does not hold them."""
+        shape, target_shape, classes = (tuple(table[name]) for name in ("shape", "target_shape", "classes"))
+        return cls(shape, target_shape, classes, tuple(table.get("features", ())), table["scale"])
+
+    def table(self) -> dict[str, Any]:
+        """Return the facts for the metadata of a model's file."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
