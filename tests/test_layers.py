@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,34 @@ def test_imports_only_point_down(path: Path) -> None:
     own = room(path)
     beyond = rooms_of(path) - BELOW[own] - {own}
     assert not beyond, f"{own} may not import {', '.join(sorted(beyond))}"
+
+
+def files_of(path: Path, names: Mapping[str, Path]) -> Iterator[str]:
+    """The package's own files that a module imports when it is imported itself, for the checker alone too."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from (name for name in [inner if inner in names else str(node.module)] if name in names)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    names = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in MODULES
+    }
+    imported = {name: set(files_of(path, names)) for name, path in names.items()}
+    free = {name for name, others in imported.items() if not others}
+    while free:  # a file that imports nothing is in no circle, nor one that imports only such files
+        imported = {name: others - free for name, others in imported.items() if name not in free}
+        free = {name for name, others in imported.items() if not others}
+    assert not imported, f"these import each other, or one that does: {', '.join(sorted(imported))}"
 
 
 @every_module

@@ -13,20 +13,26 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from mpi4py import MPI
 
 from fedmpi import tell
 from fedmpi.tell import Refused
 
-if TYPE_CHECKING:
-    from fedmpi.comm.world import World
-
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 ThreadHook = Callable[[threading.ExceptHookArgs], Any]
 
 FORWARDING = 0.2  # seconds: mpirun forwards what was said before it hears of an abort
+
+
+class World(Protocol):
+    """A communicator over MPI, as far as leaving it goes; `owes` while others wait for this rank."""
+
+    mpi: MPI.Comm
+    me: int
+    owes: bool
+
 
 _worlds: list[World] = []  # of several ranks
 _threads: set[int] = set()  # that they were made on: another thread may fail and harm nobody
