@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedmpi import job
 from fedmpi.evaluation import TASKS
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Engine, Layout, State
+from fedmpi.flow import Engine, Facts, Layout, State
 from fedmpi.plan import assemble
 from fedmpi.plan.replica import Replica
 from fedmpi.rounds.loops import LOOPS
@@ -28,7 +28,8 @@ Pair = tuple[Tensor, Tensor]
 class Toy:
     """Clients' examples held in lists: a shard set without a file."""
 
-    task, classes, shape, target_shape, scale = "classification", ("a", "b", "c"), (4,), (), 1.0
+    task, classes, shape = "classification", ("a", "b", "c"), (4,)
+    facts = Facts(shape, (), classes, (), 1.0)
     heldout_examples = test_examples = 0
 
     def __init__(self, train: Sequence[Pair]) -> None:

@@ -1,4 +1,4 @@
-"""What passes between rooms: a run's state, a client, its update, one crossing, and the protocols rooms meet by."""
+"""Values that pass between rooms: a run's state, a client, its update, one crossing, and their protocols."""
 
 import os
 

@@ -19,7 +19,7 @@ Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step
 
 @dataclass
 class Client:
-    """One client while a rank serves it: what a strategy's rules may see and change.
+    """One client while a rank serves it, for a strategy's rules to read and change.
 
     Vectors lie on the model's device.  `trained` is the slice of them that training changes; buffers lie behind it.
     """
@@ -46,7 +46,7 @@ class Client:
 
     @property
     def received(self) -> Tensor:
-        """(size,) the model as the round began."""
+        """The model as the round began `(size,)`."""
         return self.down[0]
 
     def change(self, plane: Tensor, since: Tensor | None = None) -> None:
@@ -72,27 +72,27 @@ class Learner(Protocol):
     private: int  # how many of them stay home
 
     def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
-        """The job's local loop from `values`, over the client's batches from their beginning, with a fresh optimiser.
+        """Run the job's local loop from `values`, over the client's batches from the first, with a fresh optimiser.
 
         Its steps are added to the client's; the first loop's loss is the client's.
         """
         ...
 
     def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
-        """The client's batches of the round from their beginning, so many of them (the job's where None)."""
+        """Yield the client's batches of the round from their beginning: `steps` of them (the job's where None)."""
         ...
 
     def steps(self, client: Client) -> int:
-        """Steps that the job lets a client take in a round."""
+        """Return the job's number of steps for a client in a round."""
         ...
 
     def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
-        """A batch's loss at `values`, a scalar; its gradient, with the job's penalties, in `grads`.
+        """Return a batch's loss at `values`, a scalar; its gradient, with the job's penalties, is in `grads`.
 
         `again`: the same batch at other values, with the same dropout; statistics of batches stay as they are.
         """
         ...
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
-        """The model's tensors by name, as views of a vector `(size,)` laid out like what travels."""
+        """Return the model's tensors by name, as views of a vector `(size,)` laid out like the wire's planes."""
         ...

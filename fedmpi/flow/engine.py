@@ -1,4 +1,4 @@
-"""The engine: what trains clients on a rank, as rounds see it."""
+"""The engine, which trains clients on a rank, as rounds see it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Learned:
 
 
 class Engine(Protocol):
-    """Trains clients on the model that this rank holds, one after another or several at once."""
+    """Trains clients on this rank's model, one after another or several at once."""
 
     def start(self) -> None:
-        """Take the model as it is now for the one that every client begins with: before the first round."""
+        """Take the model as it is now as every client's first, before the first round."""
         ...
 
     def receive(self) -> None:
@@ -37,7 +37,7 @@ class Engine(Protocol):
         ...
 
     def recall(self, index: int) -> Client:
-        """Return client `index` of the round under way, with its memory and what stays home of its model in place."""
+        """Return client `index` of the round under way, with its memory and the private part of its model in place."""
         ...
 
     def learn(self, index: int, times: int = 1) -> Learned:

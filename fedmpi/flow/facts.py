@@ -1,4 +1,4 @@
-"""What a task and a model are told of the examples."""
+"""The facts of examples for a task and a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Facts:
-    """What a task and a model are told of the examples, and what a trained model's file says of them.
+    """The facts of examples for a task and a model, and in a trained model's file.
 
     `shape` and `target_shape` are of one example as stored; a model sees `scale` times x.  `classes` are the names of
     the targets' values, `features` those of the columns of x: both empty where there are none.

@@ -1,4 +1,4 @@
-"""Where things lie on the wire."""
+"""The places on the wire."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie on the wire: `up` planes of `size` values each, then the sums.
+    """The places on the wire: `up` planes of `size` values each, then the sums.
 
-    `trained` is the slice of a plane that training changes; what lies behind it are floating buffers, which are
-    averaged but which clips, norms and optimisers leave alone.  `weights` names the weighting of each plane, then of
+    `trained` is the slice of a plane that training changes; behind it lie floating buffers, which are averaged but left
+    alone by clips, norms and optimisers.  `weights` names the weighting of each plane, then of
     each sum: "examples", "uniform" or "none" (added as it is, never divided).
     """
 
@@ -26,13 +26,13 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Values on the wire: the planes, Σw, Σ1, then the strategy's own sums."""
+        """The number of values on the wire: the planes, Σw, Σ1, then the strategy's own sums."""
         return self.up * self.size + 2 + len(self.sums)
 
     def planes(self, wire: Tensor) -> Tensor:
-        """The planes of a wire `(..., width)` as a view `(..., up, size)`."""
+        """Return the planes of a wire `(..., width)` as a view `(..., up, size)`."""
         return wire[..., : self.up * self.size].view(*wire.shape[:-1], self.up, self.size)
 
     def tail(self, wire: Tensor) -> Tensor:
-        """The scalars of a wire `(..., width)` as a view `(..., 2 + sums)`: Σw, Σ1, then the strategy's."""
+        """Return the scalars of a wire `(..., width)` as a view `(..., 2 + sums)`: Σw, Σ1, then the strategy's."""
         return wire[..., self.up * self.size :]

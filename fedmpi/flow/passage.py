@@ -1,4 +1,4 @@
-"""One crossing of the updates, and why an update may not take part in it."""
+"""One crossing of the updates, and the reasons that keep an update out of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Clients = NDArray[np.int64]  # indices of clients in their shard set
 
 
 class Unfit(Exception):
-    """An update that must not enter the sum; `reason` is a key of REASONS, which every rank can send as a number.
+    """An update must not enter the sum; `reason` is a key of REASONS, a number that ranks can send.
 
     `at` is the first value on the wire that does not fit, so that home can name the tensor it belongs to.
     """
@@ -34,7 +34,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Passage:
-    """One crossing of the updates: all that a stage may know."""
+    """One crossing of the updates, for stages, which may know no more."""
 
     round: int
     clients: Clients  # of the whole cohort, ascending
@@ -45,10 +45,10 @@ class Passage:
     times: int = 1  # how often it was drawn
 
     def of(self, client: int, examples: int, times: int = 1) -> Passage:
-        """The same crossing, for the update of one client with so many examples, drawn so many times."""
+        """Return the same crossing, for the update of one client with so many examples, drawn so many times."""
         return replace(self, client=client, examples=examples, times=times)
 
     def norm(self, wire: Tensor) -> Tensor:
-        """L2 norm `(...,)` of what was trained in a wire `(..., width)`, over all its planes."""
+        """Return the L2 norm `(...,)` of the trained values in a wire `(..., width)`, over all its planes."""
         norm: Tensor = torch.linalg.vector_norm(self.layout.planes(wire)[..., self.layout.trained], dim=(-2, -1))
         return norm

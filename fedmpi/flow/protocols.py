@@ -1,4 +1,4 @@
-"""The protocols that rooms meet by."""
+"""The protocols between rooms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOWER = ("loss", "mse", "mae", "rmse", "perplexity")  # scores of which less is 
 
 
 class Comm(Protocol):
-    """How ranks talk, as the other rooms see it: `me` is a birth id, 0 the server; buffers are host tensors.
+    """The talk of ranks, as the other rooms see it: `me` is a birth id, 0 the server; buffers are host tensors.
 
     Every method is collective over the communicator; a size of one needs no MPI.
     """
@@ -33,11 +33,11 @@ class Comm(Protocol):
     def is_scribe(self) -> bool: ...
 
     def broadcast(self, vector: Tensor, root: int = 0) -> None:
-        """The `vector` of rank `root` (home's) on every rank, in place."""
+        """Lay the `vector` of rank `root` (home's) in place on every rank."""
         ...
 
     def reduce(self, *vectors: Tensor) -> None:
-        """The sum over ranks of each vector, in place at home; elsewhere a vector keeps what it held."""
+        """Sum each vector over ranks, in place at home; elsewhere a vector stays as it was."""
         ...
 
     def fail(self, error: Refused) -> None:
@@ -50,21 +50,21 @@ class Comm(Protocol):
 
 
 class Task(Protocol):
-    """What is asked of the model: how examples become inputs, what the loss is, which metrics there are."""
+    """The task of a model: inputs made of examples, a loss, metrics."""
 
     @property
     def metrics(self) -> Mapping[str, Any]: ...
 
     def outputs(self, classes: tuple[str, ...]) -> int:
-        """How many outputs a built-in model has for it."""
+        """Return the number of outputs of a built-in model."""
         ...
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the model takes, from stored columns `(N, ...)`: cast and scaled, on the device they are on."""
+        """Return the model's inputs of stored columns `(N, ...)`: cast and scaled, on their device."""
         ...
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean loss over the batch, a scalar tensor."""
+        """Return the mean loss over a batch, a scalar tensor."""
         ...
 
 
@@ -85,10 +85,10 @@ class Examples(Protocol):
 
 
 class Memory(Protocol):
-    """What clients keep between rounds, a vector each; any rank may ask for any client's."""
+    """The clients' memory between rounds, a vector each; any rank may ask for any client's."""
 
     def load(self, client: int, upto: int) -> Tensor | None:
-        """The vector `(width,)` on the host that the client kept last, not later than round `upto`; None if never."""
+        """Return a client's last vector `(width,)`, on the host, not later than round `upto`; None if there is none."""
         ...
 
     def save(self, client: int, round: int, vector: Tensor) -> None: ...

@@ -1,4 +1,4 @@
-"""What a broadcast carries: the model as a round receives it, and a header of a few words."""
+"""The content of a broadcast: the model as a round receives it, and a header of a few words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAID = 4  # of them a strategy's own, float64
 
 
 class State:
-    """The model as a round receives it: on every rank, what the last broadcast said.
+    """The model as a round receives it: the same on every rank after a broadcast.
 
     One host buffer holds `[private | planes (down, size) | header | counts]`; all but the private part (a personal
     head, which stays home) travels.  `received` is the private part and the first plane, laid out like a model's
@@ -35,7 +35,7 @@ class State:
 
     @property
     def round(self) -> int:
-        """The round under way, from 1; the model received is the one that the round before it made."""
+        """The round under way, from 1; the model received is the work of the round before it."""
         return int(self.header[0])
 
     @round.setter
@@ -44,7 +44,7 @@ class State:
 
     @property
     def crossing(self) -> int:
-        """Which pass of the round this is, from 0: strategies that need two crossings count here."""
+        """The pass of the round under way, from 0: strategies with two crossings a round count here."""
         return int(self.header[1])
 
     @crossing.setter
@@ -53,7 +53,7 @@ class State:
 
     @property
     def done(self) -> bool:
-        """The run is over: what was received is the final model."""
+        """True where the run is over: the model received is the final one."""
         return bool(self.header[2])
 
     @property
@@ -63,7 +63,7 @@ class State:
 
     @property
     def interrupted(self) -> bool:
-        """The run ended because somebody asked, and can go on another time; every rank knows."""
+        """True, on every rank, where somebody asked the run to end: it can go on another time."""
         return self.done and self.code == Interrupted.code
 
     def ended(self, code: int = 0) -> None:

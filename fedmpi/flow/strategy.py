@@ -12,7 +12,7 @@ from fedmpi.flow.protocols import Task
 
 
 class Strategy(Protocol):
-    """What is learned: a local rule and a server step, as the other rooms see it."""
+    """A local rule and a server step, as the other rooms see them."""
 
     passes: ClassVar[int]
     fills: ClassVar[bool]

@@ -1,4 +1,4 @@
-"""When things happen: rounds, and a run of them."""
+"""A run: its rounds, from the first model to the last line."""
 
 from fedmpi.plan.assemble import assemble, resolved_table
 from fedmpi.plan.plan import Plan

@@ -1,4 +1,4 @@
-"""What a federated model is measured against, in the same terms: everybody's data pooled, and each client alone."""
+"""Baselines of a federated model, in the same terms: everybody's data pooled, and each client alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
 
 
 def _plain(job: Job) -> Job:
-    """The job without what only a federation has."""
+    """Return the job without a federation: no cohort, strategy or stages, home trains."""
     local = job.local
     if made_strategy(job).whole_client:
         local = local.model_copy(update={"batch": 0, "steps": 1, "epochs": None})

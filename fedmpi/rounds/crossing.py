@@ -1,4 +1,4 @@
-"""One crossing of the updates, as every loop opens it and home closes it."""
+"""One crossing of the updates: every loop opens it here, and home closes it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Crossing:
     before: Crossing | None
     central: dict[str, Any] = field(default_factory=dict)  # home's scores
     seconds: tuple[float, float] = (0.0, 0.0)  # in which this rank trained, and scored its clients
-    line: Line = field(default_factory=dict)  # what home says of the round so far
+    line: Line = field(default_factory=dict)  # home's, of the round so far
 
     # On every rank.
 
@@ -90,7 +90,7 @@ class Crossing:
             self.tally.score(place, self.parts.scores.client(int(self.drawn.clients[place])))
 
     def train(self) -> Iterator[tuple[int, Learned]]:
-        """Score and train each client of this rank; yield its place in the cohort, and what it has learned."""
+        """Score and train each client of this rank; yield its place in the cohort, and its update."""
         parts, trained, scored = self.parts, 0.0, 0.0
         for place in parts.seating.places(self.drawn.clients):
             began = time.perf_counter()
@@ -106,7 +106,7 @@ class Crossing:
         self.seconds = trained, scored
 
     def of(self, place: int, learned: Learned) -> Passage:
-        """Return the passage of the update that the client at a place of the cohort has learned."""
+        """Return the passage of the update of the client at a place of the cohort."""
         return self.passage.of(int(self.drawn.clients[place]), learned.examples, int(self.drawn.times[place]))
 
     def enter(self, place: int, learned: Learned, unfit: Unfit | None = None) -> None:
@@ -114,10 +114,10 @@ class Crossing:
         reason, at = (unfit.reason, unfit.at) if unfit else (0, 0)
         self.tally.client(place, learned.examples, learned.steps, learned.loss, reason, at)
         if unfit is None:
-            self.tally.counted_by(learned.counts)
+            self.tally.changed(learned.counts)
 
     def arrive(self, counts: Mapping[str, int] = {}) -> Tensor:
-        """Return this rank's tally, complete, to be summed over ranks; `counts` are what its stages counted."""
+        """Return this rank's tally, complete, to be summed over ranks; `counts` are its stages' counters."""
         self.tally.rank(self.parts.comm.me, *self.seconds, counts)
         self.watch.mark("arrived")
         return self.tally.vector
@@ -131,7 +131,7 @@ class Crossing:
 
     @property
     def last(self) -> bool:
-        """The last crossing of its round."""
+        """True in the last crossing of a round."""
         return self.passage.attempt + 1 == self.parts.plan.strategy.passes
 
     def ends(self) -> bool:
@@ -192,7 +192,7 @@ class Crossing:
             state.ended()
 
     def _tensor(self, at: int) -> str:
-        """Return which tensor the value at a place of the wire belongs to, in words; nothing where it is a sum."""
+        """Return the words that name the tensor at a place of the wire; none where a sum lies there."""
         layout, flat = self.passage.layout, self.parts.flat
         name = flat.name(at % layout.size) if at < layout.up * layout.size else None
         if name is None:

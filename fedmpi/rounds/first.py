@@ -1,4 +1,4 @@
-"""The model that a run begins with: home's whole one on every rank, and kept once, since not all of it travels."""
+"""The first model of a run: home's, whole, on every rank, and kept once, since not all of it travels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SMALL = 2**20  # bytes: smaller tensors travel together, a larger one by itself,
 
 
 def alike(comm: Comm, flat: FlatModel) -> None:
-    """Home's parameters and buffers, whether they travel later or not, on every rank.  Collective.
+    """Lay home's parameters and buffers on every rank, whether they travel later or not.  Collective.
 
     A script's own module may be drawn anew on each rank, and frozen parts are never sent again.  Names, shapes and
-    types are compared first: JobError on every rank, told by one, where a rank has built another model than home.
+    types are compared first: JobError on every rank, printed by one, where a rank has built another model than home.
     """
     if comm.size == 1:
         return
@@ -46,13 +46,13 @@ def alike(comm: Comm, flat: FlatModel) -> None:
 
 
 def keep(folder: RunFolder, flat: FlatModel) -> None:
-    """Write `first.safetensors`: all that the model holds as the run begins.  Refused where the disk is full."""
+    """Write all that the model holds as the run begins to `first.safetensors`.  Refused where the disk is full."""
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in flat.tensors().items()}
     write_tensors(folder.first, tensors, {})
 
 
 def recall(folder: RunFolder, flat: FlatModel) -> bool:
-    """Put what `first.safetensors` holds in place of what the module was built with; False where there is none.
+    """Lay the tensors of `first.safetensors` in the module; return False where there is no such file.
 
     JobError where the module is of another kind than the run's.
     """
@@ -71,7 +71,7 @@ def recall(folder: RunFolder, flat: FlatModel) -> bool:
 
 
 def digest(flat: FlatModel) -> str:
-    """64 bits of SHA-256, in hexadecimal, of all that the model holds: names, types, shapes, values."""
+    """Return 64 bits of SHA-256, in hexadecimal, over all that the model holds: names, types, shapes, values."""
     seen = hashlib.sha256()
     for name, tensor in sorted(flat.tensors().items()):
         seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -79,9 +79,9 @@ def digest(flat: FlatModel) -> str:
     return seen.hexdigest()[:16]
 
 
-def check(kept: Mapping[str, object], now: str, folder: RunFolder) -> None:
+def check(metadata: Mapping[str, object], now: str, folder: RunFolder) -> None:
     """Refuse to go on with another first model than the checkpoint's; older checkpoints say nothing of it."""
-    if kept.get("first", now) != now:
+    if metadata.get("first", now) != now:
         raise Refused(
             f"{folder.first}: is not what this run began with"
             if folder.first.exists()
@@ -95,7 +95,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """Names of tensors that travel at once: what is large alone, what is small together."""
+    """Yield the names of tensors that travel at once: a large one alone, small ones together."""
     group: list[str] = []
     size = 0
     for name, tensor in tensors.items():
@@ -116,16 +116,16 @@ def _lines(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _described(flat: FlatModel) -> dict[str, str]:
-    """What each tensor is, and whether it is trained: the same on every rank, or the ranks do not fit together."""
+    """Return each tensor's type and shape, and whether it is trained: the ranks must agree on them."""
     frozen = {name for name, parameter in flat.model.named_parameters() if not parameter.requires_grad}
     lines = _lines(flat.tensors())
     return {name: line + (" frozen" if name in frozen else "") for name, line in lines.items()}
 
 
 def _shared_text(comm: Comm, lines: Mapping[str, str]) -> dict[str, str]:
-    """Home's lines on every rank."""
-    said = "\n".join(f"{name}\t{line}" for name, line in lines.items())
-    text = torch.frombuffer(bytearray(said.encode()), dtype=torch.uint8)
+    """Return home's lines on every rank.  Collective."""
+    joined = "\n".join(f"{name}\t{line}" for name, line in lines.items())
+    text = torch.frombuffer(bytearray(joined.encode()), dtype=torch.uint8)
     size = torch.tensor([len(text)])
     comm.broadcast(size)
     if not comm.is_home:

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside journal and checkpoints: where it ran, its model, and that it is done."""
+"""The end of a run in its folder: the machine it ran on, its model, and the word DONE."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fedmpi.version import VERSION
 
 
 def machine(parts: Parts) -> dict[str, Any]:
-    """Return where a run runs: for its report, and so that a resume knows its data."""
+    """Return the facts of this machine and run: for the report, and so that a resume knows its data."""
     comm = parts.comm
     return {
         "fedmpi": VERSION,
@@ -36,7 +36,7 @@ def machine(parts: Parts) -> dict[str, Any]:
 
 
 def lower(plan: Plan) -> list[str]:
-    """Return the scores of which less is better: a report cannot ask a metric of one's own."""
+    """Return the scores of which less is better: a report cannot ask a metric of a person's own."""
     scores = ("loss", *plan.metrics)
     return [name for name in scores if not higher_is_better(name, plan.task)]
 
@@ -59,7 +59,7 @@ def keep(parts: Parts, folder: RunFolder) -> None:
 
 
 def keep_model(plan: Plan, model: nn.Module, folder: RunFolder, round: int) -> None:
-    """Write a model under its state_dict names, with what it must be told of examples to be used again."""
+    """Write a model under its state_dict names, with the facts of its examples, so that it can be used again."""
     facts = {
         "task": plan.job.task.name if plan.job.task else "",
         **plan.shards.facts.table(),

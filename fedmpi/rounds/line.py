@@ -1,4 +1,4 @@
-"""A line of the journal: what a crossing's updates came to, and where its time and bytes went."""
+"""A line of the journal: a crossing's updates in numbers, its seconds and bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Line = dict[str, Any]
 
 
 class Watch:
-    """When a crossing's phases ended, on this rank, in seconds since it began."""
+    """Marks the ends of a crossing's phases on this rank, in seconds since it began."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -26,7 +26,7 @@ class Watch:
 
 
 def counters(tally: Tally, sums: Mapping[str, float]) -> Line:
-    """Return what a line says of a crossing's updates."""
+    """Return a line's part on a crossing's updates."""
     return {
         "clients": len(tally.rows) - len(tally.unfit),
         "weight": sums["weight"],
@@ -37,7 +37,7 @@ def counters(tally: Tally, sums: Mapping[str, float]) -> Line:
 
 
 def seconds(watch: Watch, serving: float, training: float) -> dict[str, float]:
-    """Return a line's `seconds`: `reduce` is what came after the slowest rank.
+    """Return a line's `seconds`: `reduce` is the time after the slowest rank.
 
     `serving` are the most seconds in which any rank served clients, `training` the most in which one trained.
     """

@@ -1,4 +1,4 @@
-"""A rank's share of a run: what every kind of round is made of."""
+"""A rank's parts of a run, in every kind of round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedmpi.rounds.scribe import Scribe
 
 @dataclass(frozen=True)
 class Parts:
-    """What one rank holds of a run, from its first round to its last."""
+    """The parts of a run on one rank, from its first round to its last."""
 
     plan: Plan
     comm: Comm

@@ -1,4 +1,4 @@
-"""Going on with a run: whether this job may go on with what its folder holds, and from where.
+"""Going on with a run: whether this job may, and from which checkpoint.
 
 `find` is asked before any rank is started, and at home again; it changes nothing.  `go_on` is home's, when every rank
 is ready.
@@ -31,10 +31,10 @@ ANEW = "--overwrite begins again at round 1, and replaces all that the run left 
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a run goes on from: its last whole checkpoint, the lines of the rounds before; `notes` are to be told."""
+class Origin:
+    """The place from which a run goes on: its last whole checkpoint, the lines before it, and notes for the user."""
 
-    kept: Kept
+    checkpoint: Kept
     lines: list[Line]
     device: str | None  # where it ran
     notes: list[str]
@@ -42,10 +42,10 @@ class Found:
 
 def find(
     folder: RunFolder, plan: Plan, resume: bool = False, overwrite: bool = False, reschedule: bool = False
-) -> Found | None:
-    """What a run in the folder goes on from; None where it begins anew.
+) -> Origin | None:
+    """Return the place from which the run in a folder goes on; None where it begins anew.
 
-    Raises JobError, Refused where the folder cannot be taken, or this job cannot go on with what lies there.
+    Raises JobError, Refused where the folder cannot be taken, or this job cannot go on with that run.
     """
     if reschedule and not resume:
         raise JobError("--reschedule: gives a run that goes on another number of rounds; give it with --resume")
@@ -56,14 +56,14 @@ def find(
     old, new = folder.job_of(table), plan.job
     rescheduled = _same(old, table.get("run", {}), plan, reschedule)
     stays = plan.strategy.stays(plan.model)
-    found = _checkpoint(
+    last = _checkpoint(
         folder, old.checkpoint.every, newest=bool(plan.strategy.memory) or any(map(stays, plan.model.state_dict()))
     )
-    if found is None:
+    if last is None:
         return None
-    kept, notes = found
-    done = kept.metadata["round"]
-    if kept.metadata.get("digest", plan.shards.digest) != plan.shards.digest:
+    checkpoint, notes = last
+    done = checkpoint.metadata["round"]
+    if checkpoint.metadata.get("digest", plan.shards.digest) != plan.shards.digest:
         raise Refused(f"{folder.checkpoints}: holds a checkpoint of another run, on other data; {ANEW}")
     if new.rounds < done:
         raise JobError(f"rounds: {new.rounds} given, but the run has been through {done}; give at least so many")
@@ -72,17 +72,17 @@ def find(
             f"--reschedule: the schedule counts {new.rounds} rounds from now on; the first {done} were trained as of "
             f"{old.rounds}"
         )
-    if _metric(kept.metadata["stop"], old, plan):
+    if _metric(checkpoint.metadata["stop"], old, plan):
         notes.append(f"stop: looks at {plan.stopper.metric} from now on; the best so far and patience begin anew")
     lines, lined = _lines(folder, done, notes)
-    remembered = "clients" not in kept.metadata or Memory.check(folder.clients, kept.metadata["clients"])
-    if not (sealed and kept.sealed and lined and remembered):
+    remembered = "clients" not in checkpoint.metadata or Memory.check(folder.clients, checkpoint.metadata["clients"])
+    if not (sealed and checkpoint.sealed and lined and remembered):
         notes.append(f"{folder.path}: {NONE}")
-    return Found(kept, lines, table.get("run", {}).get("device"), notes)
+    return Origin(checkpoint, lines, table.get("run", {}).get("device"), notes)
 
 
 def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Kept, list[str]] | None:
-    """The checkpoint to go on from, with what is to be told of newer ones; None where none was ever written."""
+    """Return the last whole checkpoint, with notes on newer ones; None where none was ever written."""
     checkpoints = Checkpoints(folder.checkpoints, keep=1)
     try:
         kept, faults = checkpoints.find(newest)
@@ -92,7 +92,7 @@ def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Kept, list
         return kept, [f"{fault}; the run goes on from the checkpoint of round {kept.round}" for fault in faults]
     if faults:
         raise Refused(f"--resume: no checkpoint can be read: {faults[0]}; {ANEW}")
-    if any(folder.checkpoints.glob("*.safetensors")) and every and _told(folder, every) >= every:
+    if any(folder.checkpoints.glob("*.safetensors")) and every and _last_line(folder, every) >= every:
         raise Refused(f"--resume: {folder.checkpoints}: holds the best model alone, from which no run goes on; {ANEW}")
     if folder.done.exists() or folder.model.exists():
         raise Refused(f"--resume: {folder.checkpoints}: holds no checkpoint any more, and the run ended; {ANEW}")
@@ -100,8 +100,11 @@ def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Kept, list
     return None
 
 
-def _told(folder: RunFolder, otherwise: int) -> int:
-    """The last round that the journal tells of: the checkpoint of a round is written before its line."""
+def _last_line(folder: RunFolder, otherwise: int) -> int:
+    """Return the last round in the journal; `otherwise` where there is no journal.
+
+    The checkpoint of a round is written before its line.
+    """
     if not folder.journal.exists():
         return otherwise
     return max(
@@ -110,7 +113,7 @@ def _told(folder: RunFolder, otherwise: int) -> int:
 
 
 def _lines(folder: RunFolder, done: int, notes: list[str]) -> tuple[list[Line], bool]:
-    """The lines of rounds before `done`, whose own line rides in the checkpoint, and whether they have checksums."""
+    """Return the lines of rounds before `done` (its own rides in the checkpoint), and whether they have checksums."""
     lines: list[Line] = []
     sealed, torn = True, False
     if folder.journal.exists():
@@ -133,70 +136,70 @@ def _rounds(rounds: list[int]) -> str:
     return f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]} to {rounds[-1]}"
 
 
-def go_on(parts: Parts, folder: RunFolder, found: Found | None, overwrite: bool, table: Mapping[str, Any]) -> None:
-    """At home, when every rank is ready: take the folder, and go on from what was found in it.
+def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: bool, table: Mapping[str, Any]) -> None:
+    """At home, when every rank is ready: take the folder, and go on from what lies in it.
 
     `table` is the resolved job as the folder is to keep it.
     """
     scribe = parts.scribe
     assert scribe is not None
     scribe.facts["first"] = first.digest(parts.flat)
-    if found is not None:
-        first.check(found.kept.metadata, scribe.facts["first"], folder)
-        _fits(parts, found)
+    if origin is not None:
+        first.check(origin.checkpoint.metadata, scribe.facts["first"], folder)
+        _fits(parts, origin)
     if overwrite:
         folder.clear()
-    for text in found.notes if found else ():
+    for text in origin.notes if origin else ():
         note(text)
-    if found is not None:
-        scribe.resume(found.kept.tensors, found.kept.metadata, found.lines)
+    if origin is not None:
+        scribe.resume(origin.checkpoint.tensors, origin.checkpoint.metadata, origin.lines)
     elif folder.journal.exists():
         aside = folder.keep_journal()
         folder.best.unlink(missing_ok=True)  # which may be of a run that stopped before its first checkpoint was due
         note(
             f"{folder.path}: holds no checkpoint to go on from, so the run begins anew; its journal is now {aside.name}"
         )
-    if parts.memory is not None and found is not None:
+    if parts.memory is not None and origin is not None:
         Memory.resume(folder.clients, parts.state.round - 1)
     else:
         shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch that left nothing to go on from
         if parts.memory is not None:
             Memory.start(folder.clients)
     folder.done.unlink(missing_ok=True)
-    if found is None or not folder.first.exists():
+    if origin is None or not folder.first.exists():
         first.keep(folder, parts.flat)
     folder.write_job(table)
 
 
-def _fits(parts: Parts, found: Found) -> None:
-    """Refused where the checkpoint is not of such a model, or what must be there beside it is not."""
-    kept, job = found.kept, parts.plan.job
-    planes = kept.tensors.get("planes")
+def _fits(parts: Parts, origin: Origin) -> None:
+    """Raise Refused where the checkpoint is of another model, or clients' memory is not there."""
+    checkpoint, job = origin.checkpoint, parts.plan.job
+    planes = checkpoint.tensors.get("planes")
     if planes is None or planes.shape != parts.state.planes.shape or planes.dtype != parts.state.planes.dtype:
         held = "no model" if planes is None else f"{tuple(planes.shape)} values of {str(planes.dtype)[6:]}"
         wanted = f"{tuple(parts.state.planes.shape)} of {str(parts.state.planes.dtype)[6:]}"
         raise Refused(
-            f"--resume: the checkpoint of round {kept.round} holds {held}, and the model of this job has {wanted}: "
-            f"{job.model.name!r} is not what it was when the run began"
+            f"--resume: the checkpoint of round {checkpoint.round} holds {held}, and the model of this job has "
+            f"{wanted}: {job.model.name!r} is not what it was when the run began"
         )
-    counts = kept.metadata.get("counts", [])
+    counts = checkpoint.metadata.get("counts", [])
     if len(counts) not in (0, len(parts.state.counts)):
         raise Refused(
-            f"--resume: the checkpoint of round {kept.round} holds {len(counts)} counts and flags of the model, and "
-            f"{job.model.name!r} has {len(parts.state.counts)}: it is not what it was when the run began"
+            f"--resume: the checkpoint of round {checkpoint.round} holds {len(counts)} counts and flags of the model, "
+            f"and {job.model.name!r} has {len(parts.state.counts)}: it is not what it was when the run began"
         )
     kind = parts.flat.device.type
-    if found.device is not None and found.device.split(":")[0] != kind and parts.plan.exact:
+    if origin.device is not None and origin.device.split(":")[0] != kind and parts.plan.exact:
         raise JobError(
-            f"--resume: device: the run began on {found.device} and would go on on {kind}, which gives other bits, and "
-            f"the fixed-point stage promises the same; go on where it began"
+            f"--resume: device: the run began on {origin.device} and would go on on {kind}, which gives other bits, "
+            f"and the fixed-point stage promises the same; go on where it began"
         )
     if parts.memory is not None and parts.memory.folder is not None:
-        Memory.check(parts.memory.folder, kept.metadata.get("clients", {}))
+        Memory.check(parts.memory.folder, checkpoint.metadata.get("clients", {}))
 
 
 def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> bool:
-    """Whether the schedules change with the number of rounds, as `reschedule` allows.
+    """Return whether the schedules change with the number of rounds, as `reschedule` allows.
 
     Raises JobError where the job is not the one that began the run, naming the fields that may not change.
     """
@@ -219,10 +222,10 @@ def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> boo
         if before.get(name) != after.get(name) and not any(f"{name}.".startswith(f"{field}.") for field in may)
     ]
     if changed:
-        told = "; ".join(f"{name}: {after.get(name)!r} given, it was {before.get(name)!r}" for name in changed[:4])
+        changes = "; ".join(f"{name}: {after.get(name)!r} given, it was {before.get(name)!r}" for name in changed[:4])
         allowed = ", ".join(name for name in may if name != "run")
         way = "; the schedule counts the rounds: --reschedule lets it count anew" if "rounds" in changed else ""
-        raise JobError(f"--resume: is another job than the run's ({told}); only {allowed} may change{way}")
+        raise JobError(f"--resume: is another job than the run's ({changes}); only {allowed} may change{way}")
     return counted
 
 
@@ -234,7 +237,10 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _metric(stop: dict[str, Any], old: Job, plan: Plan) -> bool:
-    """Whether the best so far is of another metric than this job's; an earlier fedmpi did not say of which it is."""
+    """Return whether the best so far is of another metric than this job's.
+
+    An earlier fedmpi did not write the metric down.
+    """
     if "metric" not in stop:
         asked = [(job.stop.metric, job.evaluation.metrics) for job in (old, plan.job)]
         stop["metric"] = plan.stopper.metric if asked[0] == asked[1] else None

@@ -1,4 +1,4 @@
-"""A whole run, from a job to its folder: what `fedmpi train` does on every rank, and what a script calls."""
+"""A whole run, from a job to its folder: the work of `fedmpi train`, and of a script, on every rank."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from fedmpi.rounds.keep import keep, machine, unfinished
 from fedmpi.rounds.line import Line
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.parts import Parts
-from fedmpi.rounds.resume import Found, find, go_on
+from fedmpi.rounds.resume import Origin, find, go_on
 from fedmpi.tell import note
 
 
 @dataclass
 class Run:
-    """What a run leaves with the script that made it.
+    """The result of a run, for the script that started it.
 
     On every rank `model` is the final one, on that rank's device.  `lines` are the journal's and `stopped` says why it
     ended: on rank 0 alone, empty and None elsewhere.
@@ -75,7 +75,7 @@ def train(
     comm = wrap(comm)
     folder = RunFolder(Path(out)) if out is not None else None
     plan: Plan | None = None
-    found: Found | None = None
+    origin: Origin | None = None
     # Home first, so that a wrong job is told once, before any other rank has done work.
     for turn in (True, False):
         error: Refused | None = None
@@ -88,12 +88,12 @@ def train(
                     for text in plan.notes:
                         note(text)
                 if turn and folder is not None:
-                    found = find(folder, plan, resume, overwrite, reschedule)
+                    origin = find(folder, plan, resume, overwrite, reschedule)
             except Refused as refused:
                 error = refused
         comm.settle(error)
     assert plan is not None
-    parts = _start(plan, comm, folder, found, model, on_round, overwrite)
+    parts = _start(plan, comm, folder, origin, model, on_round, overwrite)
     if comm.is_home:
         tell.waiting(f"training: round {parts.state.round} of {plan.job.rounds}")
     try:
@@ -120,7 +120,7 @@ def _start(
     plan: Plan,
     comm: Comm,
     folder: RunFolder | None,
-    found: Found | None,
+    origin: Origin | None,
     model: nn.Module | Callable[..., nn.Module] | None,
     on_round: Callable[[Line], None] | None,
     overwrite: bool,
@@ -130,7 +130,7 @@ def _start(
     error: Refused | None = None
     try:
         copy = replica(plan, comm, folder)
-        if comm.is_home and folder is not None and found is not None:
+        if comm.is_home and folder is not None and origin is not None:
             first.recall(folder, copy.flat)
     except Refused as refused:
         error = refused
@@ -145,7 +145,7 @@ def _start(
             begin(parts, model)
             parts.scores.ready()
             if folder is not None:  # now that every rank can begin
-                go_on(parts, folder, found, overwrite, {**table_of(plan.job), "run": machine(parts)})
+                go_on(parts, folder, origin, overwrite, {**table_of(plan.job), "run": machine(parts)})
     except Refused as refused:
         error = refused
     comm.settle(error)
@@ -172,7 +172,7 @@ def _close(parts: Parts) -> None:
 
 @functools.cache
 def _told_once(text: str) -> None:
-    """A note about what a script may train on many times."""
+    """Print a note once, though a script may train on the same set many times."""
     note(text)
 
 

@@ -1,4 +1,4 @@
-"""What home tells and keeps of a run: its journal lines, its checkpoints, and when it ends."""
+"""The scribe: home's journal lines, checkpoints, and the end of a run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fedmpi.tell import Interrupted
 
 
 class Scribe:
-    """Line t tells of the model that round t made, which round t + 1's clients score: so it is written a crossing late.
+    """Writes line t of the journal a crossing late: round t + 1's clients score the model of round t.
 
-    What a line still lacks, the stop counters and the best so far ride in checkpoint t.  Without a `folder` nothing is
-    written; `lines` and `on_round` tell all the same.
+    Checkpoint t carries the unfinished line, the stop counters and the best so far.  Without a `folder` nothing is
+    written; `lines` and `on_round` get the lines all the same.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Scribe:
         self.stopped: str | None = None
         self.broken: str | None = None  # why the run cannot go on
         self.asked = False  # a rank was asked to stop
-        self.counts: set[str] = set()  # the model's counts and flags that were told of
+        self.counts: set[str] = set()  # the model's counts and flags with a note
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
-        self.remembered: Mapping[str, int] = {}  # what is to be said of clients' memory
+        self.remembered: Mapping[str, int] = {}  # a checkpoint's facts of clients' memory
         self.journal = Journal(folder.journal) if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints, plan.job.checkpoint.keep) if folder else None
 
@@ -72,7 +72,7 @@ class Scribe:
 
     @property
     def ended(self) -> str:
-        """Why the run ended, in a few words."""
+        """The reason of the run's end, in a few words."""
         return self.broken or self.stopped or "rounds"
 
     def heed(self) -> None:
@@ -83,18 +83,18 @@ class Scribe:
             self.state.ended(Interrupted.code)
 
     def received(self) -> None:
-        """While the clients train: checkpoint the model that they received."""
-        made = self.state.round - 1
-        if self.every and made and made % self.every == 0:
+        """Write the checkpoint of the received model, while the clients train on it."""
+        round = self.state.round - 1
+        if self.every and round and round % self.every == 0:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Keep the model that the last round made, with all that the next one needs."""
+        """Write the checkpoint of the last round's model, with all that the next round needs."""
         if self.checkpoints is not None and self.journal is not None:
             self.journal.sync()
-            self.checkpoints.save(self.state.round - 1, *self._kept())
+            self.checkpoints.save(self.state.round - 1, *self._checkpoint())
 
-    def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"planes": self.state.planes, **pack("strategy", self.strategy.state())}
         return tensors, {
             **self.facts,
@@ -119,14 +119,14 @@ class Scribe:
         line["seconds"]["evaluate"] = seconds
         self.stopped = self.stopper.look(line)
         if evaluation and self.stopper.improved(line) and self.checkpoints is not None:
-            self.checkpoints.save_best(self.state.round - 1, *self._kept())
+            self.checkpoints.save_best(self.state.round - 1, *self._checkpoint())
         if self.stopped or self.broken:
             return True
         self._write(line)
         return False
 
     def crossed(self, line: Line) -> None:
-        """Round t is over: its line waits for its model's score."""
+        """Hold back the line of a finished round, until its model has been scored."""
         line["seconds"]["elapsed"] = self.elapsed
         self.pending = line
         if self.clients is not None and (self.clients / SLOTS_FILE).exists():
@@ -135,11 +135,11 @@ class Scribe:
     def unfit(self, tally: Tally, name: Callable[[int], str], tensor: Callable[[int], str]) -> None:
         """Remember that a client's update could not enter the sum: the run ends with the model of the round before."""
         if tally.unfit:
-            told = "; ".join(
+            reasons = "; ".join(
                 f"client {name(place)}'s update{tensor(at)} {REASONS[reason]}" for place, reason, at in tally.unfit[:3]
             )
             more = f"; and {len(tally.unfit) - 3} more" if len(tally.unfit) > 3 else ""
-            self.broken = f"round {self.state.round}: {told}{more}"
+            self.broken = f"round {self.state.round}: {reasons}{more}"
 
     def close(self, evaluation: Mapping[str, Any]) -> None:
         """Write the last line, with the final model's scores on all held-out examples."""

@@ -35,9 +35,10 @@ class Tally:
         self.changes: NDArray[np.float64] = numbers[len(numbers) - 2 * whole :].reshape(2, whole)
 
     def client(self, place: int, examples: int, steps: int, loss: float, reason: int, at: int = 0) -> None:
+        """Fill a client's row; `reason` is a key of REASONS where its update is unfit, `at` the value at fault."""
         self.rows[place, : len(CLIENT)] = examples, steps, loss, reason, at
 
-    def counted_by(self, changes: Tensor) -> None:
+    def changed(self, changes: Tensor) -> None:
         """Enter how far one client moved the model's counts and flags `(whole,)`."""
         if len(changes):
             moved = changes.numpy()
@@ -45,9 +46,11 @@ class Tally:
             self.changes[1] += moved != 0
 
     def score(self, place: int, row: NDArray[np.float64]) -> None:
+        """Fill a client's scores `(scores,)`."""
         self.rows[place, len(CLIENT) :] = row
 
     def rank(self, me: int, train: float, evaluate: float, counters: Mapping[str, int]) -> None:
+        """Fill a rank's row: its seconds of training and scoring, and what its stages counted."""
         self.ranks[me] = train, evaluate, hear.asked(), *(counters[name] for name in self.counters)
 
     # What home reads, once the sum is there.
@@ -62,7 +65,7 @@ class Tally:
 
     @property
     def loss(self) -> float | None:
-        """Mean training loss over the examples of the clients that trained."""
+        """The mean training loss over the examples of the clients that trained."""
         examples, losses = self.rows[:, 0], self.rows[:, 2]
         trained = np.isfinite(losses) & (self.rows[:, 1] > 0)
         total = examples[trained].sum()
@@ -78,12 +81,12 @@ class Tally:
 
     @property
     def asked(self) -> bool:
-        """Some rank was asked to stop."""
+        """True where some rank was asked to stop."""
         return bool(self.ranks[:, 2].any())
 
     @property
     def client_scores(self) -> NDArray[np.float64]:
-        """(cohort, scores)"""
+        """The clients' scores `(cohort, scores)`."""
         return self.rows[:, len(CLIENT) :]
 
     @property

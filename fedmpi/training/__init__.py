@@ -1,4 +1,4 @@
-"""How a client learns."""
+"""The learning of one client: engines, batches, schedules, memory."""
 
 from fedmpi.training.course import Course
 from fedmpi.training.keepsake import keepsake_sizes

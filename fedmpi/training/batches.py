@@ -1,4 +1,4 @@
-"""The batches that a client learns from: shuffled epoch by epoch, cut with one copy for many batches."""
+"""A client's batches: shuffled epoch by epoch, cut with one copy for many batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK = 2**23  # bytes gathered, cast and moved at once: stays in a core's cache
 
 
 def per_epoch(examples: int, batch: int, remainder: str = "keep") -> int:
-    """Batches in one pass over so many examples; a client with fewer than a batch has one, of all that it holds."""
+    """Return the batches in one pass over so many examples; fewer than a batch make one, of them all."""
     batch = min(batch or examples, examples)
     if not examples:
         return 0
@@ -25,14 +25,14 @@ def per_epoch(examples: int, batch: int, remainder: str = "keep") -> int:
 
 
 def steps(examples: int, batch: int, epochs: int | None, wanted: int | None, remainder: str = "keep") -> int:
-    """Steps that a client of so many examples takes: `wanted`, or what its `epochs` of batches come to."""
+    """Return the steps of a client of so many examples: `wanted`, or `epochs` of its batches."""
     if wanted is not None:
         return wanted
     return (epochs or 1) * per_epoch(examples, batch, remainder)
 
 
 def smallest(sizes: NDArray[np.int64], local: Local, wanted: int | None = None) -> NDArray[np.int64]:
-    """The fewest examples in a batch that clients of so many `sizes (n,)` meet in `wanted` steps, all of them if None.
+    """Return the fewest examples in any batch of clients of `sizes (n,)` in `wanted` steps, in an epoch if None.
 
     0 where a client holds none.
     """
@@ -47,7 +47,7 @@ def smallest(sizes: NDArray[np.int64], local: Local, wanted: int | None = None) 
 
 
 def work(sizes: NDArray[np.int64], local: Local) -> NDArray[np.int64]:
-    """Examples that clients of so many `sizes (n,)` work through in a round, one as often as it is seen."""
+    """Return the examples of a round for clients of `sizes (n,)`, each counted as often as it is seen."""
     batch = np.minimum(sizes, local.batch or sizes)
     if local.steps is not None:  # a step costs a batch, whatever the client holds
         return local.steps * batch
@@ -65,9 +65,9 @@ def batches(
     device: torch.device,
     remainder: str = "keep",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` batches `(inputs, y)` of stored columns, a new order each epoch.
+    """Yield `count` batches `(inputs, y)` of stored columns, in a new order each epoch.
 
-    What is left over at the end of an epoch is a smaller batch ("keep"), is not seen until the next ("drop"), or
+    The rest at the end of an epoch is a smaller batch ("keep"), is not seen until the next ("drop"), or
     makes the last batch larger ("merge").  Where one batch takes all examples there is no order to draw.
     """
     examples = len(y)
@@ -101,7 +101,7 @@ def batches(
 
 
 def _cut(examples: int, batch: int, remainder: str) -> int | list[int]:
-    """How a block is cut; of one that is "merged", its last batch takes what is left."""
+    """Return the sizes of a block's batches; with "merge" the last batch takes the rest."""
     if remainder != "merge":
         return batch
     return [batch] * (examples // batch - 1) + [batch + examples % batch]

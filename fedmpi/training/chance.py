@@ -1,4 +1,4 @@
-"""What is random while a client learns: the order of its batches, and what the model itself draws (dropout)."""
+"""The randomness of a client's learning: the order of its batches, and the model's own draws (dropout)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Chance:
         return self.generator
 
     def whole(self) -> None:
-        """Let the model draw as it does for a gradient over all the client's examples."""
+        """Seed the model's draws for a gradient over all the client's examples."""
         self._model(self.keys[2])
 
     def mark(self) -> None:
@@ -41,7 +41,7 @@ class Chance:
         self.marks = [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if self.on_gpu else [])]
 
     def back(self) -> None:
-        """Let the model draw again what it drew behind the last mark."""
+        """Let the model make its draws since the last mark again."""
         torch.set_rng_state(self.marks[0])
         for state in self.marks[1:]:
             torch.cuda.set_rng_state(state, self.device)

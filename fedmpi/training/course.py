@@ -1,4 +1,4 @@
-"""How clients learn in a run: what the job says of it, the same for every client and rank."""
+"""The course of clients' learning in a run, as the job says: the same for every client and rank."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ class Course:
         return self.local.lr * self.schedule(round, self.rounds)
 
     def steps(self, examples: int) -> int:
-        """Return the steps that a client of so many examples takes in a round."""
+        """Return the steps of a client of so many examples in a round."""
         local = self.local
         return steps(examples, local.batch, local.epochs, local.steps, local.remainder)

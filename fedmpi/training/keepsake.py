@@ -1,4 +1,4 @@
-"""What a client keeps from round to round: what stays home of its model, and its strategy's memory of it."""
+"""A client's keepsake from round to round: the private part of its model, and its strategy's memory of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedmpi.flow import Memory, Strategy
 
 
 def keepsake_sizes(strategy: Strategy, flat: FlatModel) -> dict[str, int]:
-    """Return how many values each client keeps, by name: what stays home of the model, then the strategy's memory."""
+    """Return the numbers of values that each client keeps, by name: the private part, then the strategy's memory."""
     private = flat.shared.start
     sizes = {"model": flat.size, "trained": flat.trained.stop - private, "scalar": 1}
     own = {"private": private} if private else {}
@@ -20,7 +20,7 @@ def keepsake_sizes(strategy: Strategy, flat: FlatModel) -> dict[str, int]:
 class Keepsake:
     """One client's keepsake at a time, its parts laid end to end in one vector; `memory` holds everybody's.
 
-    `parts` are the strategy's, by name, as views.  A client that has never taken part begins with `first`: the run's
+    `parts` are the strategy's, by name, as views.  A client new to the run begins with `first`: the run's
     first model, and zeros.
     """
 
@@ -36,7 +36,7 @@ class Keepsake:
         self.start()
 
     def start(self) -> None:
-        """Take the model as it is now for what every client begins with."""
+        """Take the model as it is now as every client's first."""
         self.vector.zero_()
         if self.private is not None:
             self.private.copy_(self.flat.values[: len(self.private)])
@@ -46,15 +46,15 @@ class Keepsake:
         self.first.copy_(self.vector)
 
     def recall(self, client: int, upto: int) -> bool:
-        """Recall what a client kept last, not later than round `upto`; False where it has never kept anything."""
-        kept = self.memory.load(client, upto) if self.memory is not None and len(self.vector) else None
-        self.vector.copy_(self.first if kept is None else kept)
-        if self.private is not None and kept is not None:
+        """Recall a client's last keepsake, not later than round `upto`; False where it has none."""
+        last = self.memory.load(client, upto) if self.memory is not None and len(self.vector) else None
+        self.vector.copy_(self.first if last is None else last)
+        if self.private is not None and last is not None:
             self.flat.values[: len(self.private)].copy_(self.private)
-        return kept is not None
+        return last is not None
 
     def save(self, client: int, round: int) -> None:
-        """Keep the client's memory, and what stays home of its model, as of a round."""
+        """Keep the client's memory, and the private part of its model, as of a round."""
         if self.memory is None or not len(self.vector):
             return
         if self.private is not None:

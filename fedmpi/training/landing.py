@@ -9,7 +9,7 @@ from fedmpi.flow import State
 
 
 class Landing:
-    """What a broadcast brings, where clients can begin with it: the very buffer that it lands in, unless `staged`.
+    """The planes of the last broadcast, on the model's device: the very buffer of the state, unless `staged`.
 
     `model` is laid out like the model's values, its private part as the model was built; `down` `(down, size)` are all
     planes that were sent.

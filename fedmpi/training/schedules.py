@@ -1,4 +1,4 @@
-"""A client's learning rate over rounds: what multiplies `local.lr` in a round."""
+"""Schedules of the learning rate: the factor of `local.lr` in a round."""
 
 from __future__ import annotations
 

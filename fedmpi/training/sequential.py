@@ -23,7 +23,7 @@ from fedmpi.training.whole import whole_gradient, whole_loss
 
 @dataclass
 class Turn:
-    """The client that is served now: its examples, and what its training has come to so far."""
+    """The client under way: its examples, and its training so far in numbers."""
 
     x: Tensor
     y: Tensor
@@ -34,10 +34,10 @@ class Turn:
 
 
 class Sequential:
-    """Trains one client after another on the model that this rank keeps; a strategy sees it as its `Learner`.
+    """Trains one client after another on this rank's model; a strategy sees it as its `Learner`.
 
-    `begin` lays the received model into the flat values, with what stays home of one client's; `learn` trains from
-    there, and keeps the client's memory.  Losses stay on the device until the client is done, so that no step waits
+    `begin` lays the received model into the flat values, `recall` one client's private part; `learn` trains from there,
+    and keeps the client's memory.  Losses stay on the device until the client is done, so that no step waits
     for the host.
     """
 
@@ -63,7 +63,7 @@ class Sequential:
         self.turn = Turn(torch.empty(0), torch.empty(0))
 
     def start(self) -> None:
-        """Take the model as it is now for the one that every client begins with: before the first round."""
+        """Take the model as it is now as every client's first, before the first round."""
         self.landing.start()
         self.keepsake.start()
 
@@ -76,7 +76,7 @@ class Sequential:
         self.landing.lay()
 
     def recall(self, index: int) -> Client:
-        """Return client `index` of the round under way, with its memory and what stays home of its model in place."""
+        """Return client `index` of the round under way, with its memory and the private part of its model in place."""
         x, y = self.examples.train(index)
         self.turn = turn = Turn(x, y)
         round = self.state.round
@@ -100,7 +100,7 @@ class Sequential:
         )
 
     def learn(self, index: int, times: int = 1) -> Learned:
-        """Train client `index` from the model that `begin` laid out; the wire returned is valid until the next call.
+        """Train client `index` from the model in place; the wire returned is valid until the next call.
 
         It trains once, however many `times` it was drawn.
         """
@@ -140,7 +140,7 @@ class Sequential:
         return turn.counts
 
     def _sums(self, sums: Mapping[str, float]) -> None:
-        """Write the strategy's sums on the wire; JobError for one that it did not declare, which would be lost."""
+        """Write the strategy's sums on the wire; JobError for an undeclared one, which would be lost."""
         tail, names = self.layout.tail(self.wire), self.layout.sums
         if not sums.keys() <= set(names):
             lost = next(name for name in sums if name not in names)
@@ -152,9 +152,9 @@ class Sequential:
             tail[2 + place] = sums.get(name, 0.0)
 
     def personal(self, index: int) -> None:
-        """Put client `index`'s own model in place of the one that `begin` laid out; nothing is kept of it."""
+        """Put client `index`'s own model in place of the received one; nothing is kept of it."""
         client = self.recall(index)
-        client.lr = self.course.lr(max(1, client.round - 1))  # what is scored is the model that this round made
+        client.lr = self.course.lr(max(1, client.round - 1))  # the round that made the model
         self.model.train()
         self.strategy.personal(client, self)
 
@@ -193,7 +193,7 @@ class Sequential:
             client.loss = float(torch.stack(losses).to("cpu", torch.float64) @ weights / weights.sum())
 
     def batches(self, client: Client, steps: int | None = None) -> Iterator[Batch]:
-        """Yield the client's batches of the round from their beginning: whoever asks again sees the same ones."""
+        """Yield the client's batches of the round from their beginning, the same ones each time."""
         if not client.examples:
             return iter(())
         local, wanted = self.course.local, self.steps(client) if steps is None else steps
@@ -201,7 +201,7 @@ class Sequential:
         return batches(x, y, self.task, local.batch, wanted, order, self.flat.device, local.remainder)
 
     def steps(self, client: Client) -> int:
-        """Return the steps that the job lets a client take."""
+        """Return the job's number of steps for a client."""
         return self.course.steps(client.examples)
 
     def gradient(self, client: Client, batch: Batch, again: bool = False) -> Tensor:
@@ -226,7 +226,7 @@ class Sequential:
         return self.flat.named(vector)
 
     def differentiate(self, loss: Tensor) -> list[Tensor]:
-        """Return the gradients of what is trained, in its order."""
+        """Return the gradients of the trained tensors, in their order."""
         return self.flat.gradient(loss)
 
     def _gradient(self, turn: Turn) -> Tensor:
@@ -239,7 +239,7 @@ class Sequential:
         return total[self.private :]
 
     def _passed(self, targets: Tensor) -> None:
-        """Count a training pass of the model, and take over what its code laid elsewhere."""
+        """Count a training pass of the model, and take over tensors that its code laid elsewhere."""
         self.flat.take_over()
         self.turn.passes += 1
         self.turn.used += len(targets)

@@ -1,4 +1,4 @@
-"""What a round is, by name: the loops, which take their options."""
+"""The kinds of round, by name: the loops, made with their options."""
 
 from collections.abc import Callable
 

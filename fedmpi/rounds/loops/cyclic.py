@@ -21,8 +21,6 @@ from fedmpi.rounds.crossing import Crossing, crossings
 from fedmpi.rounds.parts import Parts
 from fedmpi.strategies import STRATEGIES
 
-FITS = ("fedavg", "fedsgd", "fedprox", "feddecorr", "fine-tuning", "per-fedavg")  # a local rule is all there is to them
-
 
 @dataclass
 class Cyclic(Loop):
@@ -31,13 +29,13 @@ class Cyclic(Loop):
     order: Literal["fixed", "random"] = "fixed"
 
     def check(self, plan: Plan) -> None:
-        """Refuse what needs a sum or a server."""
-        job, strategy = plan.job, plan.strategy
-        plain = strategy.passes == strategy.down == len(strategy.up) == 1 and not (strategy.memory or strategy.sums)
-        if not plain or (job.strategy.name in STRATEGIES and job.strategy.name not in FITS):
+        """Refuse strategies, stages and options that need a sum or a server."""
+        job = plan.job
+        if not plan.strategy.local_rule:
+            rules = [name for name in STRATEGIES if STRATEGIES[name](server=plan.strategy.server).local_rule]
             raise JobError(
-                f"loop: cyclic takes a local rule alone, not {job.strategy.name}; there are {', '.join(FITS)}"
-                f"{nearest(job.strategy.name, FITS)}"
+                f"loop: cyclic takes a local rule alone, not {job.strategy.name}; there are {', '.join(rules)}"
+                f"{nearest(job.strategy.name, rules)}"
             )
         if job.aggregation.stages:
             raise JobError(
@@ -119,7 +117,7 @@ def _score(parts: Parts, crossing: Crossing) -> float:
 
 
 def _weight(parts: Parts, crossing: Crossing) -> float:
-    """Return what the cohort's examples would weigh in a sum."""
+    """Return the weight that the cohort's examples would have in a sum."""
     cap = parts.plan.job.aggregation.cap
     assert cap is not None
     return float(np.minimum(crossing.tally.rows[:, 0] / cap, 1.0).sum())

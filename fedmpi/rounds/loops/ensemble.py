@@ -1,4 +1,4 @@
-"""Ensemble rounds: each client trains a model of its own, and what is used is their soft vote.
+"""Ensemble rounds: each client trains a model of its own, and their soft vote is used.
 
 Breiman 1996, "Bagging Predictors": the clients' examples are the bags, or with `bootstrap` a sample of them drawn with
 replacement.  Models travel only to be scored together and kept.
@@ -33,9 +33,9 @@ class Ensemble(Loop):
     votes = True
 
     def check(self, plan: Plan) -> None:
-        """Refuse what needs a sum or a server."""
+        """Refuse strategies and stages that need a sum or a server."""
         job = plan.job
-        if job.strategy.name != "local":
+        if not plan.strategy.alone:
             raise JobError(
                 f'loop: ensemble has each client train by itself, not {job.strategy.name}; use strategy "local"'
             )
@@ -72,7 +72,7 @@ class Ensemble(Loop):
 
 
 class Members(vote.Ensemble):
-    """The clients' models, each laid flat: what a gathering fills."""
+    """The clients' models, each laid flat; `gather` fills them."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         flats = [

@@ -12,7 +12,6 @@ import torch
 
 import fedmpi
 from fedmpi.job import JobError
-from fedmpi.strategies import STRATEGIES
 from fedmpi.use.trained import load, score
 from tests.fake import launch
 from tests.strategies import oracle
@@ -206,10 +205,7 @@ def test_what_needs_a_sum_is_refused(shards: Path, loop: str, change: dict[str, 
 
 
 def test_a_ring_takes_every_local_rule(shards: Path) -> None:
-    from fedmpi.rounds.loops.cyclic import FITS
-
-    for strategy in FITS:
-        assert strategy in STRATEGIES
+    for strategy in ("fedavg", "fedsgd", "fedprox", "feddecorr", "fine-tuning", "per-fedavg"):
         table = oracle.job(shards, strategy, loop="cyclic", rounds=2)
         table["local"] = {"lr": RATE} if strategy == "fedsgd" else table["local"]
         lines = oracle.trained(table).lines
