@@ -1,0 +1,49 @@
+"""Laws of a client's randomness: its own, from its beginning as often as it is asked for."""
+
+from __future__ import annotations
+
+import torch
+
+from fedmpi.training.chance import Chance
+
+CPU = torch.device("cpu")
+
+
+def drawn(chance: Chance) -> tuple[list[int], list[float]]:
+    """The order of some batches, and what a model would draw in them."""
+    order = torch.randperm(9, generator=chance.order()).tolist()
+    return order, torch.rand(3).tolist()
+
+
+def test_a_client_draws_the_same_whoever_was_served_before() -> None:
+    alone, busy = Chance(7, CPU), Chance(7, CPU)
+    alone.turn(2, 5)
+    for other in (1, 9):
+        busy.turn(2, other)
+        drawn(busy)
+    busy.turn(2, 5)
+    assert drawn(alone) == drawn(busy) == drawn(busy)
+
+
+def test_seeds_rounds_and_clients_draw_apart() -> None:
+    seen = set()
+    for seed in (1, 2):
+        chance = Chance(seed, CPU)
+        for round, client in ((1, 1), (1, 2), (2, 1)):
+            chance.turn(round, client)
+            order, numbers = drawn(chance)
+            seen.add((tuple(order), tuple(numbers)))
+            chance.whole()
+            seen.add(tuple(torch.rand(3).tolist()))
+    assert len(seen) == 12
+
+
+def test_back_repeats_the_draws_behind_the_mark() -> None:
+    chance = Chance(7, CPU)
+    chance.turn(1, 1)
+    chance.order()
+    torch.rand(4)
+    chance.mark()
+    first = torch.rand(5)
+    chance.back()
+    assert torch.equal(torch.rand(5), first)
