@@ -18,7 +18,7 @@ from fedmpi.flow import Engine, Facts, Layout, State
 from fedmpi.plan import assemble
 from fedmpi.plan.replica import Replica
 from fedmpi.rounds.loops import LOOPS
-from fedmpi.strategies import Server, Strategy
+from fedmpi.strategies import ServerStep, Strategy
 
 GRADIENTS = ("fedsgd", "normalised-sgd")  # one whole gradient a round: no batches, no epochs
 
@@ -175,7 +175,7 @@ def rig(
     model: nn.Module,
     shards: Toy,
     local: Mapping[str, Any] | None = None,
-    strategy: str | Callable[[Server], Strategy] = "fedavg",
+    strategy: str | Callable[[ServerStep], Strategy] = "fedavg",
     server: Mapping[str, Any] | None = None,
     weights: str | None = None,
     dtype: torch.dtype = torch.float64,

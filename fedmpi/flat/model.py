@@ -23,7 +23,7 @@ class FlatModel:
 
     `values` is `[private buffers | private trained | shared trained | shared buffers]`, each tensor on a 64-byte
     boundary with zeros between.  `trained` is the slice that training changes, `shared` the one that travels.
-    `private(name)` says which tensors stay home.  Frozen parameters and buffers of whole numbers stay out of the
+    `private(name)` names the tensors with each client.  Frozen parameters and buffers of whole numbers stay out of the
     vector: the first are `constants`, of the others small ones (`whole`: a BatchNorm's count) ride beside it.
     `restore()` is how clients served one after another do not see each other.
     """
@@ -173,6 +173,6 @@ class FlatModel:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
 
-def keep_home(names: Collection[str]) -> Callable[[str], bool]:
+def keep_private(names: Collection[str]) -> Callable[[str], bool]:
     """A `private` that keeps tensors whose name begins with one of `names` (a module's path, or a tensor's)."""
     return lambda name: any(name == prefix or name.startswith(prefix + ".") for prefix in names)

@@ -67,9 +67,9 @@ class Learner(Protocol):
 
     model: nn.Module
     task: Task
-    values: Tensor  # (trained,) what training changes of the model, what stays home in front
+    values: Tensor  # (trained,) what training changes of the model, the private ones in front
     grads: Tensor  # (trained,) the last gradient
-    private: int  # how many of them stay home
+    private: int  # how many of them stay with the client
 
     def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
         """Run the job's local loop from `values`, over the client's batches from the first, with a fresh optimiser.

@@ -16,7 +16,7 @@ class State:
     """The model as a round receives it: the same on every rank after a broadcast.
 
     One host buffer holds `[private | planes (down, size) | header | counts]`; all but the private part (a personal
-    head, which stays home) travels.  `received` is the private part and the first plane, laid out like a model's
+    head, left with the client) travels.  `received` is the private part and the first plane, laid out like a model's
     values.  The header lies behind the planes so that `received` is one contiguous piece.  `counts` `(counts,)` int64
     are the model's counts and flags: its small buffers of whole numbers.
     """

@@ -23,7 +23,7 @@ from fedmpi.plan.memory import fits
 from fedmpi.plan.plan import Loop, Plan
 from fedmpi.plan.refusals import Asked, refuse
 from fedmpi.plan.stop import Stopper
-from fedmpi.strategies import Server, Strategy
+from fedmpi.strategies import ServerStep, Strategy
 
 
 def assemble(
@@ -44,7 +44,7 @@ def assemble(
     job = _filled(job, shards)
     pace = made_schedule(job, job.server.schedule, "server.schedule")
     optimizer = optim.optimizer(job.server.optimizer, "server.optimizer")
-    strategy = made_strategy(job, Server(optimizer, job.server.lr, lambda round: pace(round, job.rounds)))
+    strategy = made_strategy(job, ServerStep(optimizer, job.server.lr, lambda round: pace(round, job.rounds)))
     job = _checked(job, strategy)
     sampler = made_sampler(job, shards)
     assert job.aggregation.cap is not None

@@ -11,16 +11,16 @@ from fedmpi.cohort.samplers import SAMPLERS, Sampler
 from fedmpi.data import ShardSet
 from fedmpi.job import LARGE, Component, Job, JobError, choose
 from fedmpi.plan.plan import Loop
-from fedmpi.strategies import STRATEGIES, Server, Strategy, sound
+from fedmpi.strategies import STRATEGIES, ServerStep, Strategy, sound
 from fedmpi.training import SCHEDULES
 from fedmpi.training.batches import work
 from fedmpi.training.schedules import Schedule
 
 
-def made_strategy(job: Job, server: Server | None = None) -> Strategy:
+def made_strategy(job: Job, server: ServerStep | None = None) -> Strategy:
     """Return the job's strategy, sound in itself; without a `server` it is good for its traits alone."""
     strategy: Strategy = choose(
-        STRATEGIES, job.strategy, "strategy", of=Strategy, server=server or Server(optim.sgd(), 1.0)
+        STRATEGIES, job.strategy, "strategy", of=Strategy, server=server or ServerStep(optim.sgd(), 1.0)
     )
     return sound(strategy, job.strategy.name)
 

@@ -31,9 +31,9 @@ from fedmpi.strategies.server.fedexp import FedExP
 from fedmpi.strategies.server.fedsgd import FedSGD
 from fedmpi.strategies.server.normalised import NormalisedSGD
 from fedmpi.strategies.sound import sound
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
-__all__ = ["STRATEGIES", "Server", "Strategy", "sound"]
+__all__ = ["STRATEGIES", "ServerStep", "Strategy", "sound"]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     # one model for all

@@ -1,4 +1,4 @@
-"""The fields of a job that several strategies refuse, or fix."""
+"""Fields of a job refused or fixed by several strategies."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def plain_steps(job: Job, momentum: bool = False) -> None:
     """Refuse local optimisers whose steps are no sums of gradients; with `momentum`, allow SGD's momentum."""
     name, options = job.local.optimizer.name, {k for k, v in job.local.optimizer.options.items() if v}
     if name != "sgd" or options - ({"momentum", "dampening", "nesterov"} if momentum else set()):
-        told = f"{name} with {', '.join(sorted(options))}" if options else name
+        optimizer = f"{name} with {', '.join(sorted(options))}" if options else name
         raise JobError(
-            f"local.optimizer: {told} given, but {job.strategy.name} counts on plain gradient steps; use sgd"
+            f"local.optimizer: {optimizer} given, but {job.strategy.name} counts on plain gradient steps; use sgd"
             f"{' (with momentum, if you like)' if momentum else ' alone'}, and local.l2 for a penalty"
         )
 

@@ -13,7 +13,7 @@ from fedmpi.flow import State
 from fedmpi.optim import Maker, Optimizer
 
 
-class Server:
+class ServerStep:
     """The server's step: an optimiser of torch's on the mean update's opposite as gradient (Reddi et al. 2021).
 
     It lives at home alone, over the first plane of the state.  Floating buffers behind the trained values are averaged:
@@ -31,7 +31,7 @@ class Server:
 
     @property
     def lr(self) -> float:
-        """This round's learning rate."""
+        """Return this round's learning rate."""
         return self.base * self.schedule(self.now.round)
 
     def average(self, mean: Tensor) -> Tensor:

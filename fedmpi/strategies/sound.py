@@ -37,9 +37,9 @@ def sound(strategy: Strategy, name: str) -> Strategy:
     ):
         own = getattr(kind, method) is not getattr(Strategy, method) or method in vars(strategy)
         if needed != own:
-            told = getattr(strategy, trait)
+            value = getattr(strategy, trait)
             raise JobError(
-                f"strategy: {name} has {trait} = {told!r}, but its {method} "
+                f"strategy: {name} has {trait} = {value!r}, but its {method} "
                 f"{'would never be called' if own else 'is that of plain averaging, which does nothing'}"
             )
     return strategy

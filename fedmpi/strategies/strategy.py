@@ -1,4 +1,4 @@
-"""A strategy's methods, most of them short and seldom overridden."""
+"""The methods and traits of a strategy, most of them short and seldom overridden."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from fedmpi.flow import Client, Layout, Learner, Rule, State, Task
 from fedmpi.job import Job
 from fedmpi.strategies.refusals import one_gradient
-from fedmpi.strategies.server_step import Server
+from fedmpi.strategies.server_step import ServerStep
 
-__all__ = ["Decay", "Server", "Strategy", "mean_loss"]
+__all__ = ["Decay", "ServerStep", "Strategy", "mean_loss"]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # the part of a running mean that stays
 
@@ -23,9 +23,10 @@ class Strategy:
     """Federated averaging, unless a method says otherwise; `up` and `sums` name each plane's and sum's weighting.
 
     A weighting is "job" (as `aggregation.weights` says), "examples", "uniform" or "none" (added, never divided).
-    `memory` names the values that a client keeps from round to round: "model" (a model of its own, which begins as the
+    `memory` names the values kept by a client from round to round: "model" (a model of its own, which begins as the
     run's first), "trained" (a vector as long as the trained values, from 0) or "scalar" (from 0).  A rule may use
-    `Client`, and the engine as `Learner`, both in `fedmpi.flow`.  Home alone has `state` and `kept`.
+    `Client`, and the engine as `Learner`, both in `fedmpi.flow`.  Home alone has `state` and
+    `vectors`, the server's own from round to round, by name.
 
     An overridden method sets the trait that goes with it, unless the class sets it itself: with a `correct` of its own
     a strategy `corrects`, with a `survey` it has two passes, its `result` finds planes of zeros, with a `personal` or
@@ -49,28 +50,28 @@ class Strategy:
     def __init_subclass__(cls, **others: Any) -> None:
         super().__init_subclass__(**others)
         for method, trait, value in FOLLOWS:
-            told = any(trait in vars(kind) for kind in cls.__mro__ if kind is not Strategy)
-            if not told and getattr(cls, method) is not getattr(Strategy, method):
+            own = any(trait in vars(kind) for kind in cls.__mro__ if kind is not Strategy)
+            if not own and getattr(cls, method) is not getattr(Strategy, method):
                 setattr(cls, trait, value)
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerStep) -> None:
         self.server = server
-        self.kept: dict[str, Tensor] = {}
+        self.vectors: dict[str, Tensor] = {}
 
     @property
     def rule(self) -> Rule | None:
-        """The correction of each step in the job's local loop; None leaves the steps as they are, which is quicker."""
+        """Return the correction of each step in the job's local loop; None (quicker) leaves the steps alone."""
         return self.correct if self.corrects else None
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The values of `aggregation.weights` that its planes fix; none where the job may choose."""
+        """Return the values of `aggregation.weights` fixed by its planes; none where the job may choose."""
         own = ("uniform" if weighting == "none" else weighting for weighting in self.up if weighting != "job")
         return tuple(dict.fromkeys(own))
 
     @property
     def local_rule(self) -> bool:
-        """Whether a local rule is all of this strategy: the rest is plain averaging."""
+        """Return whether a local rule is all of this strategy: the rest is plain averaging."""
         own = any(getattr(type(self), name) is not getattr(Strategy, name) for name in ("step", "stays"))
         return self.passes == self.down == len(self.up) == 1 and not (own or self.memory or self.sums)
 
@@ -132,12 +133,12 @@ class Strategy:
 
     def state(self) -> dict[str, Tensor]:
         """Return home's tensors for a checkpoint, by name."""
-        return {**{f"server.{name}": value for name, value in self.server.state().items()}, **self.kept}
+        return {**{f"server.{name}": value for name, value in self.server.state().items()}, **self.vectors}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        own = {name: value for name, value in state.items() if name in self.kept}
+        own = {name: value for name, value in state.items() if name in self.vectors}
         for name, value in own.items():
-            self.kept[name].copy_(value)
+            self.vectors[name].copy_(value)
         self.server.load({name.removeprefix("server."): value for name, value in state.items() if name not in own})
 
 

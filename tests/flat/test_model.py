@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmpi.flat import ALIGNMENT, FlatModel, keep_home
+from fedmpi.flat import ALIGNMENT, FlatModel, keep_private
 from tests import toy
 
 DTYPES = [torch.float32, torch.float64]
@@ -139,7 +139,7 @@ def test_a_parameter_that_the_loss_does_not_reach_has_gradient_zero() -> None:
 
 def test_private_tensors_come_first_each_in_its_section() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
-    flat = FlatModel(model, private=keep_home(["1", "2.bias"]))
+    flat = FlatModel(model, private=keep_private(["1", "2.bias"]))
     order = sorted(flat.slices, key=lambda name: flat.slices[name].start)
     sections = [
         {"1.running_mean", "1.running_var"},
@@ -165,8 +165,8 @@ def test_private_tensors_come_first_each_in_its_section() -> None:
         ([], "head.weight", False),
     ],
 )
-def test_keep_home_goes_by_whole_names(prefixes: list[str], name: str, kept: bool) -> None:
-    assert keep_home(prefixes)(name) is kept
+def test_keep_private_goes_by_whole_names(prefixes: list[str], name: str, kept: bool) -> None:
+    assert keep_private(prefixes)(name) is kept
 
 
 def test_frozen_parameters_and_integer_buffers_stay_out() -> None:

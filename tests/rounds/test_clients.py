@@ -64,7 +64,7 @@ def test_feddyn_s_h_is_what_its_clients_gradients_come_to(
     parts = built(oracle.job(four, "feddyn", cohort={"size": 2, "sampler": sampler}, rounds=8), monkeypatch)
     own = [parts.memory.load(client, 8) for client in range(PROBLEM.clients)]
     total = sum(vector.numpy() for vector in own if vector is not None)
-    np.testing.assert_allclose(parts.plan.strategy.kept["h"].numpy(), total / PROBLEM.clients, atol=1e-12)
+    np.testing.assert_allclose(parts.plan.strategy.vectors["h"].numpy(), total / PROBLEM.clients, atol=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])

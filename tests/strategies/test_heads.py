@@ -182,8 +182,8 @@ def test_the_gradient_through_normalisation_is_the_slope_of_the_loss() -> None:
                 assert gradient[place] == pytest.approx((around[0] - around[1]) / 2e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize(("name", "at_home"), [("fedper", "3."), ("fedrep", "3."), ("fedbn", "1.")])
-def test_what_stays_is_not_on_the_wire(shards: Path, name: str, at_home: str) -> None:
+@pytest.mark.parametrize(("name", "private"), [("fedper", "3."), ("fedrep", "3."), ("fedbn", "1.")])
+def test_what_stays_is_not_on_the_wire(shards: Path, name: str, private: str) -> None:
     """Down come the header and the other tensors, each padded to whole cache lines; up goes as much less."""
 
     def run(strategy: str) -> fedmpi.Run:
@@ -195,7 +195,7 @@ def test_what_stays_is_not_on_the_wire(shards: Path, name: str, at_home: str) ->
         for part, tensor in everything.model.state_dict().items()
         if tensor.is_floating_point()
     }
-    saved = sum(size for part, size in sizes.items() if part.startswith(at_home))
+    saved = sum(size for part, size in sizes.items() if part.startswith(private))
     one, other = (found.lines[0]["bytes"] for found in (less, everything))
     assert one["down"] == sum(sizes.values()) - saved + 8 * (HEADER + 1)  # BatchNorm's count
     assert other["up"] - one["up"] == saved > 0

@@ -14,7 +14,7 @@ from fedmpi.comm import Solo
 from fedmpi.flow import Passage, State
 from fedmpi.job import Aggregation, Component, JobError, choose
 from fedmpi.optim import OPTIMIZERS, optimizer
-from fedmpi.strategies import STRATEGIES, Server, Strategy
+from fedmpi.strategies import STRATEGIES, ServerStep, Strategy
 from tests import toy
 from tests.strategies import cases
 
@@ -259,7 +259,7 @@ def means(size: int = 10, count: int = 5, dtype: torch.dtype = torch.float64) ->
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_server_step_is_torch_s_with_the_opposite_of_the_mean_as_gradient(name: str) -> None:
     state = held()
-    server = Server(optimizer(Component(name=name), "server.optimizer"), 0.3)
+    server = ServerStep(optimizer(Component(name=name), "server.optimizer"), 0.3)
     server.begin(state, slice(0, 7))
     parameter = torch.nn.Parameter(state.planes[0, :7].clone())
     behind = state.planes[0, 7:].clone()
@@ -276,13 +276,13 @@ def test_a_server_step_is_torch_s_with_the_opposite_of_the_mean_as_gradient(name
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_server_resumed_steps_with_the_same_bits(name: str) -> None:
     state = held()
-    server = Server(optimizer(Component(name=name), "server.optimizer"), 0.3)
+    server = ServerStep(optimizer(Component(name=name), "server.optimizer"), 0.3)
     server.begin(state, slice(0, 7))
     for mean in means(count=3):
         server.step(mean.clone())
     later = held()
     later.planes.copy_(state.planes)
-    resumed = Server(optimizer(Component(name=name), "server.optimizer"), 0.3)
+    resumed = ServerStep(optimizer(Component(name=name), "server.optimizer"), 0.3)
     resumed.begin(later, slice(0, 7))
     resumed.load({key: value.clone() for key, value in server.state().items()})
     for mean in means(count=4):
@@ -292,4 +292,4 @@ def test_a_server_resumed_steps_with_the_same_bits(name: str) -> None:
 
 
 def test_a_server_without_a_begin_has_no_state() -> None:
-    assert Server(optimizer(Component(name="adam"), "server.optimizer"), 1.0).state() == {}
+    assert ServerStep(optimizer(Component(name="adam"), "server.optimizer"), 1.0).state() == {}

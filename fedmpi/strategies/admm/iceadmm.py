@@ -17,7 +17,7 @@ from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job, NonNegative, Positive
 from fedmpi.strategies.admm.iiadmm import contribute
 from fedmpi.strategies.refusals import own_steps, plain_server
-from fedmpi.strategies.strategy import Server, Strategy, mean_loss
+from fedmpi.strategies.strategy import ServerStep, Strategy, mean_loss
 
 
 class ICEADMM(Strategy):
@@ -32,7 +32,7 @@ class ICEADMM(Strategy):
     whole_update: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
 
-    def __init__(self, server: Server, rho: Positive = 5.0, zeta: NonNegative = 5.0) -> None:
+    def __init__(self, server: ServerStep, rho: Positive = 5.0, zeta: NonNegative = 5.0) -> None:
         super().__init__(server)
         self.rho, self.zeta = rho, zeta
 

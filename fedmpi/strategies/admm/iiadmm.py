@@ -17,7 +17,7 @@ from torch import Tensor
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job, NonNegative, Positive
 from fedmpi.strategies.refusals import own_steps, plain_server
-from fedmpi.strategies.strategy import Server, Strategy, mean_loss
+from fedmpi.strategies.strategy import ServerStep, Strategy, mean_loss
 
 
 class IIADMM(Strategy):
@@ -32,7 +32,7 @@ class IIADMM(Strategy):
     whole_update: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
 
-    def __init__(self, server: Server, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
+    def __init__(self, server: ServerStep, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
         super().__init__(server)
         self.rho, self.zeta = rho, zeta
 

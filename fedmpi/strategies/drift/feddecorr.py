@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fedmpi.flow import Client, Learner, Task
 from fedmpi.job import NonNegative
 from fedmpi.strategies.drift.representation import Representation
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 EPS = 1e-8  # of a variance: a unit that a batch leaves silent has no correlation
 
@@ -28,7 +28,7 @@ class FedDecorr(Strategy):
     `beta` of about 0.1 (N - 2) here, N the examples of a batch: it sums where equation 6 averages.
     """
 
-    def __init__(self, server: Server, beta: NonNegative = 0.1) -> None:
+    def __init__(self, server: ServerStep, beta: NonNegative = 0.1) -> None:
         super().__init__(server)
         self.beta = beta
         self.representation = Representation()

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedmpi.flow import Client, Layout, State
 from fedmpi.job import Job, Positive
 from fedmpi.strategies.refusals import plain_server
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class FedDyn(Strategy):
@@ -22,7 +22,7 @@ class FedDyn(Strategy):
     up = ("uniform",)
     memory: Mapping[str, str] = {"gradient": "trained"}
 
-    def __init__(self, server: Server, alpha: Positive = 0.01) -> None:
+    def __init__(self, server: ServerStep, alpha: Positive = 0.01) -> None:
         super().__init__(server)
         self.alpha = alpha
 
@@ -32,7 +32,7 @@ class FedDyn(Strategy):
 
     def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
         super().begin(state, layout, everyone)
-        self.kept = {"h": self.zeros(state)}
+        self.vectors = {"h": self.zeros(state)}
 
     def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
         grads.sub_(client.memory["gradient"]).add_(values - received, alpha=self.alpha)
@@ -43,7 +43,7 @@ class FedDyn(Strategy):
         return {}
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
-        h, update = self.kept["h"], mean[0, self.layout.trained]
+        h, update = self.vectors["h"], mean[0, self.layout.trained]
         h.sub_(update, alpha=self.alpha * self.share(0, sums))
         update.sub_(h, alpha=1 / self.alpha)
         self.server.step(mean[0])

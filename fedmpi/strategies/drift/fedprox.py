@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client
 from fedmpi.job import NonNegative
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class FedProx(Strategy):
@@ -18,7 +18,7 @@ class FedProx(Strategy):
     The term is `mu` / 2 times the squared distance to the received model.
     """
 
-    def __init__(self, server: Server, mu: NonNegative = 0.01) -> None:
+    def __init__(self, server: ServerStep, mu: NonNegative = 0.01) -> None:
         super().__init__(server)
         self.mu = mu
 

@@ -16,7 +16,7 @@ from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job, Positive
 from fedmpi.strategies.drift.mimelite import Base, Statistics
 from fedmpi.strategies.refusals import own_steps
-from fedmpi.strategies.strategy import Decay, Server, Strategy, mean_loss
+from fedmpi.strategies.strategy import Decay, ServerStep, Strategy, mean_loss
 
 
 class Mime(Strategy):
@@ -29,7 +29,7 @@ class Mime(Strategy):
     corrects: ClassVar[bool] = False  # its steps are its own
 
     def __init__(
-        self, server: Server, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
+        self, server: ServerStep, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
     ) -> None:
         super().__init__(server)
         self.statistics = Statistics(base, beta, beta2, eps)

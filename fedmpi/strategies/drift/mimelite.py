@@ -15,7 +15,7 @@ from torch import Tensor
 from fedmpi.flow import Client, State
 from fedmpi.job import Job, Positive
 from fedmpi.strategies.refusals import plain_steps
-from fedmpi.strategies.strategy import Decay, Server, Strategy
+from fedmpi.strategies.strategy import Decay, ServerStep, Strategy
 
 Base = Literal["momentum", "adam"]
 
@@ -54,7 +54,7 @@ class MimeLite(Strategy):
     up = ("job", "job")
 
     def __init__(
-        self, server: Server, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
+        self, server: ServerStep, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
     ) -> None:
         super().__init__(server)
         self.statistics = Statistics(base, beta, beta2, eps)

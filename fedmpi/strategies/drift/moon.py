@@ -16,7 +16,7 @@ from torch.func import functional_call
 from fedmpi.flow import Client, Learner, Task
 from fedmpi.job import NonNegative, Positive
 from fedmpi.strategies.drift.representation import Representation
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class MOON(Strategy):
@@ -27,7 +27,7 @@ class MOON(Strategy):
 
     memory: Mapping[str, str] = {"previous": "model"}
 
-    def __init__(self, server: Server, mu: NonNegative = 1.0, temperature: Positive = 0.5) -> None:
+    def __init__(self, server: ServerStep, mu: NonNegative = 1.0, temperature: Positive = 0.5) -> None:
         super().__init__(server)
         self.mu, self.temperature = mu, temperature
         self.representation = Representation()

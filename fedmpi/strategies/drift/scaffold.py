@@ -18,7 +18,7 @@ from torch import Tensor
 from fedmpi.flow import Client, State
 from fedmpi.job import Job
 from fedmpi.strategies.refusals import plain_steps
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class Scaffold(Strategy):
@@ -31,7 +31,7 @@ class Scaffold(Strategy):
     up = ("job", "job")
     memory: Mapping[str, str] = {"control": "trained"}
 
-    def __init__(self, server: Server, option: Literal[1, 2] = 2) -> None:
+    def __init__(self, server: ServerStep, option: Literal[1, 2] = 2) -> None:
         super().__init__(server)
         self.option = option
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client, State
 from fedmpi.job import NonNegative
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 REACH = 20.0  # a weight is within e^20 of the last cohort's mean: all or nothing, and still a float32 or a fixed point
 
@@ -26,7 +26,7 @@ class Agnostic(Strategy):
     sums: Mapping[str, str] = {"mass": "job"}
     memory: Mapping[str, str] = {"logit": "scalar"}
 
-    def __init__(self, server: Server, rate: NonNegative = 0.1) -> None:
+    def __init__(self, server: ServerStep, rate: NonNegative = 0.1) -> None:
         super().__init__(server)
         self.rate = rate
 

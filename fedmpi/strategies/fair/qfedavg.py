@@ -14,7 +14,7 @@ from torch import Tensor
 from fedmpi.flow import Client, State
 from fedmpi.job import Job, NonNegative
 from fedmpi.strategies.refusals import plain_server
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class QFedAvg(Strategy):
@@ -23,7 +23,7 @@ class QFedAvg(Strategy):
     up = ("uniform",)
     sums: Mapping[str, str] = {"h": "uniform"}
 
-    def __init__(self, server: Server, q: NonNegative = 1.0) -> None:
+    def __init__(self, server: ServerStep, q: NonNegative = 1.0) -> None:
         super().__init__(server)
         self.q = q
 

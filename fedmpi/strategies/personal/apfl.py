@@ -16,7 +16,7 @@ from torch import Tensor
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Job
 from fedmpi.strategies.refusals import own_steps
-from fedmpi.strategies.strategy import Server, Strategy, mean_loss
+from fedmpi.strategies.strategy import ServerStep, Strategy, mean_loss
 
 
 class APFL(Strategy):
@@ -29,7 +29,9 @@ class APFL(Strategy):
     memory: Mapping[str, str] = {"own": "model", "moved": "scalar"}
     corrects: ClassVar[bool] = False  # its steps are its own
 
-    def __init__(self, server: Server, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, adapt: bool = True) -> None:
+    def __init__(
+        self, server: ServerStep, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, adapt: bool = True
+    ) -> None:
         super().__init__(server)
         self.alpha, self.adapt = alpha, adapt
 

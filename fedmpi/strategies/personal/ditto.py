@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Count, NonNegative
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class Ditto(Strategy):
@@ -23,7 +23,7 @@ class Ditto(Strategy):
 
     memory: Mapping[str, str] = {"own": "model"}
 
-    def __init__(self, server: Server, lam: NonNegative = 0.1, steps: Count | None = None) -> None:
+    def __init__(self, server: ServerStep, lam: NonNegative = 0.1, steps: Count | None = None) -> None:
         super().__init__(server)
         self.lam, self.steps = lam, steps
 

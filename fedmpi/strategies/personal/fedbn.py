@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from fedmpi.flat import keep_home
+from fedmpi.flat import keep_private
 from fedmpi.job import JobError
 from fedmpi.strategies.strategy import Strategy
 
@@ -24,5 +24,7 @@ class FedBN(Strategy):
     def stays(self, model: nn.Module) -> Callable[[str], bool]:
         norms = [name for name, module in model.named_modules() if isinstance(module, NORMS)]
         if not norms:
-            raise JobError("strategy: fedbn keeps normalisation layers at home, and the model has none; use fedper")
-        return keep_home(norms)
+            raise JobError(
+                "strategy: fedbn keeps normalisation layers with each client, and the model has none; use fedper"
+            )
+        return keep_private(norms)

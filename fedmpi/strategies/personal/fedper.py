@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fedmpi.flat import keep_home
+from fedmpi.flat import keep_private
 from fedmpi.job import JobError
 from fedmpi.strategies.drift.representation import last
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class FedPer(Strategy):
@@ -21,7 +21,7 @@ class FedPer(Strategy):
     `head` lists modules by name; the last layer where empty.
     """
 
-    def __init__(self, server: Server, head: tuple[str, ...] = ()) -> None:
+    def __init__(self, server: ServerStep, head: tuple[str, ...] = ()) -> None:
         super().__init__(server)
         self.head = head
 
@@ -34,10 +34,10 @@ def heads(model: nn.Module, head: tuple[str, ...]) -> Callable[[str], bool]:
 
     Raises JobError for a module without trained tensors, or where no other tensor would be left.
     """
-    stays = keep_home(head or (last(model),))
+    stays = keep_private(head or (last(model),))
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for part in head:
-        if not any(map(keep_home((part,)), names)):
+        if not any(map(keep_private((part,)), names)):
             raise JobError(f"strategy.head: {part!r} given; the model has {', '.join(names)}")
     if all(map(stays, names)):
         raise JobError("strategy.head: nothing would be left to share: the model has no other layer that is trained")

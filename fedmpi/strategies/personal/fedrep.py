@@ -15,7 +15,7 @@ from fedmpi.flow import Client, Learner
 from fedmpi.job import Count, Job
 from fedmpi.strategies.personal.fedper import heads
 from fedmpi.strategies.refusals import plain_steps
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class FedRep(Strategy):
@@ -27,7 +27,7 @@ class FedRep(Strategy):
 
     corrects: ClassVar[bool] = False  # its steps are its own
 
-    def __init__(self, server: Server, head: tuple[str, ...] = (), head_steps: Count | None = None) -> None:
+    def __init__(self, server: ServerStep, head: tuple[str, ...] = (), head_steps: Count | None = None) -> None:
         super().__init__(server)
         self.head, self.head_steps = head, head_steps
 
@@ -39,13 +39,13 @@ class FedRep(Strategy):
         return heads(model, self.head)
 
     def learn(self, client: Client, learner: Learner) -> None:
-        home = learner.private
+        private = learner.private
 
         def head(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
-            grads[home:].zero_()
+            grads[private:].zero_()
 
         def body(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
-            grads[:home].zero_()
+            grads[:private].zero_()
 
         learner.train(client, head, self.head_steps)
         learner.train(client, body)

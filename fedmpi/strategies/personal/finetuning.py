@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Count
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class FineTuning(Strategy):
@@ -17,7 +17,7 @@ class FineTuning(Strategy):
     `steps` of local training; as many as in a round where not given.
     """
 
-    def __init__(self, server: Server, steps: Count | None = None) -> None:
+    def __init__(self, server: ServerStep, steps: Count | None = None) -> None:
         super().__init__(server)
         self.steps = steps
 

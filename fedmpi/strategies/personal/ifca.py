@@ -17,7 +17,7 @@ from torch import Tensor
 from fedmpi.flow import Client, Learner, State
 from fedmpi.job import Job
 from fedmpi.strategies.refusals import plain_server
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class IFCA(Strategy):
@@ -28,7 +28,7 @@ class IFCA(Strategy):
 
     common: ClassVar[bool] = False
 
-    def __init__(self, server: Server, clusters: Annotated[int, Field(ge=1, le=1000)] = 2) -> None:
+    def __init__(self, server: ServerStep, clusters: Annotated[int, Field(ge=1, le=1000)] = 2) -> None:
         super().__init__(server)
         self.models = self.down = clusters
         self.up = ("job",) * clusters

@@ -11,7 +11,7 @@ from typing import ClassVar
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Count, Job, Positive
 from fedmpi.strategies.refusals import own_steps
-from fedmpi.strategies.strategy import Server, Strategy, mean_loss
+from fedmpi.strategies.strategy import ServerStep, Strategy, mean_loss
 
 
 class PerFedAvg(Strategy):
@@ -23,7 +23,7 @@ class PerFedAvg(Strategy):
 
     corrects: ClassVar[bool] = False  # its steps are its own
 
-    def __init__(self, server: Server, inner_lr: Positive = 0.01, adapt: Count = 1) -> None:
+    def __init__(self, server: ServerStep, inner_lr: Positive = 0.01, adapt: Count = 1) -> None:
         super().__init__(server)
         self.inner_lr, self.adapt = inner_lr, adapt
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from fedmpi.flow import Client, Learner
 from fedmpi.job import Count, Job, JobError, Positive
 from fedmpi.strategies.refusals import own_steps, plain_server
-from fedmpi.strategies.strategy import Server, Strategy, mean_loss
+from fedmpi.strategies.strategy import ServerStep, Strategy, mean_loss
 
 
 class PFedMe(Strategy):
@@ -26,7 +26,7 @@ class PFedMe(Strategy):
     memory: Mapping[str, str] = {"own": "model"}
     corrects: ClassVar[bool] = False  # its steps are its own
 
-    def __init__(self, server: Server, lam: Positive = 15.0, inner: Count = 5, inner_lr: Positive = 0.01) -> None:
+    def __init__(self, server: ServerStep, lam: Positive = 15.0, inner: Count = 5, inner_lr: Positive = 0.01) -> None:
         super().__init__(server)
         self.lam, self.inner, self.inner_lr = lam, inner, inner_lr
 

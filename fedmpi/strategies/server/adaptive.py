@@ -14,13 +14,15 @@ from torch import Tensor
 from fedmpi.flow import Layout, State
 from fedmpi.job import Job, Positive
 from fedmpi.strategies.refusals import plain_server
-from fedmpi.strategies.strategy import Decay, Server, Strategy
+from fedmpi.strategies.strategy import Decay, ServerStep, Strategy
 
 
 class Adaptive(Strategy):
     """Algorithm 2: `second(v, update)` renews the running mean of squares in place, both `(trained,)`."""
 
-    def __init__(self, server: Server, beta1: float, tau: float, second: Callable[[Tensor, Tensor], object]) -> None:
+    def __init__(
+        self, server: ServerStep, beta1: float, tau: float, second: Callable[[Tensor, Tensor], object]
+    ) -> None:
         super().__init__(server)
         self.beta1, self.tau, self.second = beta1, tau, second
 
@@ -30,16 +32,16 @@ class Adaptive(Strategy):
 
     def begin(self, state: State, layout: Layout, everyone: Mapping[str, float]) -> None:
         super().begin(state, layout, everyone)
-        self.kept = {"m": self.zeros(state), "v": self.zeros(state).fill_(self.tau**2)}
+        self.vectors = {"m": self.zeros(state), "v": self.zeros(state).fill_(self.tau**2)}
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
-        m, v, update = self.kept["m"], self.kept["v"], self.server.average(mean[0])
+        m, v, update = self.vectors["m"], self.vectors["v"], self.server.average(mean[0])
         m.lerp_(update, 1 - self.beta1)
         self.second(v, update)
         state.planes[0, self.layout.trained].addcdiv_(m, v.sqrt().add_(self.tau), value=self.server.lr)
 
 
-def fedadagrad(server: Server, beta1: Decay = 0.0, tau: Positive = 1e-3) -> Strategy:
+def fedadagrad(server: ServerStep, beta1: Decay = 0.0, tau: Positive = 1e-3) -> Strategy:
     """AdaGrad at the server, on the mean update (Reddi et al. 2021, algorithm 2).
 
     `beta1` is the decay of the running mean of updates, its momentum.  `tau` is added to the root of the squares, and
@@ -48,7 +50,7 @@ def fedadagrad(server: Server, beta1: Decay = 0.0, tau: Positive = 1e-3) -> Stra
     return Adaptive(server, beta1, tau, lambda v, update: v.addcmul_(update, update))
 
 
-def fedadam(server: Server, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positive = 1e-3) -> Strategy:
+def fedadam(server: ServerStep, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positive = 1e-3) -> Strategy:
     """Adam at the server, on the mean update, without bias correction (Reddi et al. 2021, algorithm 2).
 
     `beta1` is the decay of the running mean of updates, `beta2` that of their squares.  `tau` is added to the root of
@@ -57,7 +59,7 @@ def fedadam(server: Server, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positi
     return Adaptive(server, beta1, tau, lambda v, update: v.mul_(beta2).addcmul_(update, update, value=1 - beta2))
 
 
-def fedyogi(server: Server, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positive = 1e-3) -> Strategy:
+def fedyogi(server: ServerStep, beta1: Decay = 0.9, beta2: Decay = 0.99, tau: Positive = 1e-3) -> Strategy:
     """Yogi at the server, on the mean update (Reddi et al. 2021, algorithm 2).
 
     `beta1` is the decay of the running mean of updates, `beta2` sets the pace of their squares.  `tau` is added to the

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fedmpi import optim
 from fedmpi.job import Job
 from fedmpi.strategies.refusals import plain_server
-from fedmpi.strategies.strategy import Decay, Server, Strategy
+from fedmpi.strategies.strategy import Decay, ServerStep, Strategy
 
 
 class FedAvgM(Strategy):
@@ -21,7 +21,7 @@ class FedAvgM(Strategy):
 
     local_rule = False  # the server's momentum is the point of it
 
-    def __init__(self, server: Server, momentum: Decay = 0.9, nesterov: bool = False) -> None:
+    def __init__(self, server: ServerStep, momentum: Decay = 0.9, nesterov: bool = False) -> None:
         super().__init__(server)
         if server is not None:
             server.make = optim.sgd(momentum=momentum, nesterov=nesterov)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedmpi.flow import Client, State
 from fedmpi.job import Job, Positive
 from fedmpi.strategies.refusals import plain_server
-from fedmpi.strategies.strategy import Server, Strategy
+from fedmpi.strategies.strategy import ServerStep, Strategy
 
 
 class FedExP(Strategy):
@@ -24,7 +24,7 @@ class FedExP(Strategy):
 
     sums: Mapping[str, str] = {"square": "job"}
 
-    def __init__(self, server: Server, eps: Positive = 1e-3) -> None:
+    def __init__(self, server: ServerStep, eps: Positive = 1e-3) -> None:
         super().__init__(server)
         self.eps = eps
 
