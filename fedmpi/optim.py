@@ -215,19 +215,23 @@ def rprop(etas: tuple[float, float] = (0.5, 1.2), step_sizes: tuple[float, float
 
 
 # Left out: LBFGS (needs a closure), Muon (needs matrices), Adafactor (looks at a tensor's shape), SparseAdam.
-OPTIMIZERS: dict[str, Callable[..., Maker]] = {
-    "sgd": sgd,
-    "adam": adam,
-    "adamw": adamw,
-    "rmsprop": rmsprop,
-    "adagrad": adagrad,
-    "adadelta": adadelta,
-    "adamax": adamax,
-    "nadam": nadam,
-    "radam": radam,
-    "asgd": asgd,
-    "rprop": rprop,
-}
+OPTIMIZERS: job.Registry[Maker] = job.Registry(
+    "local.optimizer",
+    {
+        "sgd": sgd,
+        "adam": adam,
+        "adamw": adamw,
+        "rmsprop": rmsprop,
+        "adagrad": adagrad,
+        "adadelta": adadelta,
+        "adamax": adamax,
+        "nadam": nadam,
+        "radam": radam,
+        "asgd": asgd,
+        "rprop": rprop,
+    },
+    of=Callable,
+)
 
 
 # Why each cannot be: a job's optimiser sees one flat vector, and its gradient.
@@ -245,15 +249,14 @@ def optimizer(component: job.Component, field: str) -> Maker:
     One's own is `package.module:name`: a class of torch.optim, or like one, with steps that treat every value alike; or
     a factory of a `Maker`.
     """
-    registry: dict[str, Callable[..., Maker]] = OPTIMIZERS
     if ":" in component.name:
-        kind = job.find(OPTIMIZERS, component.name, field)
+        kind = OPTIMIZERS.find(component.name, field)
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
             unfit = next((UNFIT[base.__name__] for base in kind.__mro__ if base.__name__ in UNFIT), None)
             if unfit:
                 raise job.JobError(f"{field}: {component.name} given, which cannot be: {unfit}; try adam or sgd")
             return _torch_s(kind, component, field)
-    maker: Maker = job.choose(registry, component, field, of=Callable)
+    maker = OPTIMIZERS.choose(component, field)
     if ":" in component.name:
         wanted = "a class of torch.optim, or a factory of what makes a fedmpi.optim.Optimizer of (values, lr)"
         try:
@@ -280,5 +283,4 @@ def _torch_s(kind: Kind, component: job.Component, field: str) -> Maker:
             if one.name not in filled and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
         ]
     )
-    maker: Maker = job.choose({component.name: factory}, component, field)
-    return maker
+    return job.Registry(field, {component.name: factory}).choose(component)

@@ -13,7 +13,7 @@ import pytest
 import fedmpi
 
 PACKAGE = Path(fedmpi.__file__).parent
-BOTTOM = {"cells", "choose", "cores", "flat", "flow", "hear", "job", "optim", "own", "tell", "version"}
+BOTTOM = {"cells", "cores", "flat", "flow", "hear", "job", "optim", "own", "tell", "version"}
 SIBLINGS = {"aggregation", "cohort", "data", "evaluation", "models", "records", "strategies", "training"}
 BELOW = {  # what a room may import, beside itself; a new room needs a place here
     **dict.fromkeys(BOTTOM, BOTTOM),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmpi.aggregation.stages import STAGES, Stage, Weigh
-from fedmpi.job import Aggregation, JobError, choose, nearest
+from fedmpi.job import Aggregation, JobError, nearest
 
 PLACES = {"value": "values", "weighed": "weighted values", "integer": "integers"}  # in order, and what a stage works on
 
@@ -20,7 +20,7 @@ def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
     order = list(PLACES)
     for component in aggregation.stages:
         field = f"aggregation.stages.{component.name}"
-        stage: Stage = choose(STAGES, component, field, of=Stage, cap=cap, clients=clients, clipped=bound)
+        stage = STAGES.choose(component, field, cap=cap, clients=clients, clipped=bound)
         if component.name in names:
             raise JobError(f"aggregation.stages: {component.name} is there twice; once is enough")
         if stage.acts_on not in ("client", "rank"):

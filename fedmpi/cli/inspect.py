@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,29 +15,20 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from rich.console import Console
 
-DEALT = ("importers", "partitions")  # what makes shard sets, and no part of a job
-
-
-def rooms() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    """Every dict of components, by what `fedmpi list` calls them."""
-    from fedmpi.choose import ROOMS
-
-    return {name: room.registry for name, room in ROOMS.items()}
-
 
 def components() -> dict[str, dict[str, dict[str, Any]]]:
-    """Room, name, then its options as `{option: default}` and what it is, in one line."""
-    from fedmpi.choose import ROOMS, options
+    """Return every component by room and name: its options as `{option: default}`, and a line about it."""
+    from fedmpi.job import registries
 
     listed: dict[str, dict[str, dict[str, Any]]] = {}
-    for room, registry in rooms().items():
+    for room, registry in registries().items():
         listed[room] = {}
         for name, factory in registry.items():
-            found = {option: default for option, (_, default) in options(factory, ROOMS[room].given).items()}
+            defaults = {option: default for option, (_, default) in registry.options(name).items()}
             about = (inspect.getdoc(factory) or "").split("\n")[0]
             if hasattr(factory, "metrics"):
                 about += f"  Metrics: {', '.join(factory.metrics)}."
-            listed[room][name] = {"options": found, "about": about}
+            listed[room][name] = {"options": defaults, "about": about}
     return listed
 
 
@@ -76,7 +67,7 @@ def list_(
 
 
 def _known(word: str, words: Iterable[str], hint: str) -> str:
-    from fedmpi.choose import nearest
+    from fedmpi.job import nearest
 
     if word not in words:
         told = f"{word!r} given; there are {', '.join(words)}{nearest(word, words)}"
@@ -90,25 +81,29 @@ def _wrapped(lines: Iterable[str]) -> str:
     wrapped: list[str] = []
     for line in lines:
         indent = " " * (len(line) - len(line.lstrip()))
-        wrapped += textwrap.wrap(line.strip(), width, initial_indent=indent, subsequent_indent=indent) or [""]
+        text = line.strip()
+        wrapped += textwrap.wrap(
+            text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        ) or [""]
     return "\n".join(wrapped)
 
 
 def _entry(room: str, name: str) -> list[str]:
-    """All that there is to say of one component: its docstrings, and its options with type, default and meaning."""
-    from fedmpi.choose import ROOMS, options
+    """Return all lines about one component: its docstrings, and its options with type, default and meaning."""
+    from fedmpi.job import registries
 
-    registry, factory = ROOMS[room].registry, ROOMS[room].registry[name]
+    registry = registries()[room]
+    factory = registry[name]
     module = inspect.getmodule(factory)
     texts = [inspect.getdoc(factory) or ""]
     if module is not None and sum(inspect.getmodule(other) is module for other in registry.values()) == 1:
         texts.append(inspect.getdoc(module) or "")  # a module of its own names the paper and its equations
-    lines = [f"{name}, one of the {room}" + ("" if room in DEALT else f" ({ROOMS[room].field} of a job)")]
+    lines = [f"{name}, one of the {room}" + ("" if registry.text else f" ({registry.field} of a job)")]
     for text in texts:
         for paragraph in text.split("\n\n"):
             lines += ["", " ".join(paragraph.split())]
     lines += ["", "options"]
-    taken = options(factory, ROOMS[room].given)
+    taken = registry.options(name)
     for option, (kind, default) in taken.items():
         usual = "must be given" if default is ... else f"{_toml(default)} where not given"
         lines.append(f"  {option}: {_kind(kind)}; {usual}")

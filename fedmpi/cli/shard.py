@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -27,8 +27,7 @@ class Shard(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        from fedmpi.data import IMPORTER_GIVEN, IMPORTERS, PARTITION_GIVEN, PARTITIONS
-        from fedmpi.job import find, options
+        from fedmpi.data import IMPORTERS, PARTITIONS
 
         importer, partition = _named(ctx.meta.get("words", []))
         if importer is None:
@@ -36,12 +35,10 @@ class Shard(TyperCommand):
             formatter.write_paragraph()
             formatter.write_text(told)
         else:
-            found = options(find(IMPORTERS, importer, "importer"), IMPORTER_GIVEN)
-            _section(formatter, f"Options of {importer}", found)
+            _section(formatter, f"Options of {importer}", IMPORTERS.options(importer))
         if importer is not None or partition is not None:
             partition = partition or "iid"
-            found = options(find(PARTITIONS, partition, "partition"), PARTITION_GIVEN)
-            _section(formatter, f"Options of --partition {partition}", found)
+            _section(formatter, f"Options of --partition {partition}", PARTITIONS.options(partition))
 
 
 def _named(words: list[str]) -> tuple[str | None, str | None]:
@@ -158,14 +155,9 @@ def _sorted(importer: str, partition: str, given: dict[str, str]) -> tuple[dict[
 
 
 def _options(importer: str, partition: str) -> list[str]:
-    from fedmpi.data import IMPORTER_GIVEN, IMPORTERS, PARTITION_GIVEN, PARTITIONS
-    from fedmpi.job import find, options
+    from fedmpi.data import IMPORTERS, PARTITIONS
 
-    found: Iterable[str] = [
-        *options(find(IMPORTERS, importer, "importer"), IMPORTER_GIVEN),
-        *options(find(PARTITIONS, partition, "partition"), PARTITION_GIVEN),
-    ]
-    return [*dict.fromkeys([*found, *OWN, "overwrite"])]
+    return [*dict.fromkeys([*IMPORTERS.options(importer), *PARTITIONS.options(partition), *OWN, "overwrite"])]
 
 
 def _in_words(refused: Refused, importer: str, partition: str) -> Refused:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from fedmpi.cohort.trace import Moment, race, read_trace
 from fedmpi.flow import Clients, entropy
-from fedmpi.job import JobError, Positive
+from fedmpi.job import JobError, Positive, Registry
 
 
 @dataclass(frozen=True)
@@ -276,12 +276,17 @@ def _chances(sizes: NDArray[np.int64], needed: int) -> NDArray[np.float64]:
     return chances
 
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "uniform": Uniform,
-    "replacement": Replacement,
-    "poisson": Poisson,
-    "examples": ByExamples,
-    "round-robin": RoundRobin,
-    "power-of-choice": PowerOfChoice,
-    "trace": Trace,
-}
+SAMPLERS: Registry[Sampler] = Registry(
+    "cohort.sampler",
+    {
+        "uniform": Uniform,
+        "replacement": Replacement,
+        "poisson": Poisson,
+        "examples": ByExamples,
+        "round-robin": RoundRobin,
+        "power-of-choice": PowerOfChoice,
+        "trace": Trace,
+    },
+    given=("seed", "clients", "sizes", "ids", "size", "rate", "work"),
+    of=Sampler,
+)

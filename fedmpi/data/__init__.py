@@ -3,7 +3,7 @@
 from fedmpi.data.columns import Columns
 from fedmpi.data.errors import ShardError
 from fedmpi.data.from_arrays import write_shards
-from fedmpi.data.from_importer import IMPORTER_GIVEN, PARTITION_GIVEN, deal_options, make
+from fedmpi.data.from_importer import deal_options, make
 from fedmpi.data.importers import IMPORTERS
 from fedmpi.data.partitions import PARTITIONS
 from fedmpi.data.store.manifest import SCHEMA
@@ -11,9 +11,7 @@ from fedmpi.data.store.shards import ShardSet
 
 __all__ = [
     "IMPORTERS",
-    "IMPORTER_GIVEN",
     "PARTITIONS",
-    "PARTITION_GIVEN",
     "SCHEMA",
     "Columns",
     "ShardError",

@@ -15,10 +15,7 @@ from fedmpi.data.partitions import PARTITIONS
 from fedmpi.data.store import writer
 from fedmpi.data.store.shards import ShardSet
 from fedmpi.flow import Where
-from fedmpi.job import Component, JobError, choose, find, nearest, options
-
-IMPORTER_GIVEN = ("rng",)  # what `make` fills in: all other arguments are options
-PARTITION_GIVEN = ("y", "clients", "rng", "groups")
+from fedmpi.job import Component, JobError, nearest, options
 
 
 def make(
@@ -54,7 +51,7 @@ def make(
 
     report(f"importing {source}")
     named = Component.model_validate({**(source_options or {}), "name": source})
-    columns: Columns = choose(IMPORTERS, named, "importer", of=Columns, text=True, rng=for_source)
+    columns = IMPORTERS.choose(named, rng=for_source)
     for x, y in ((columns.x, columns.y), *([columns.test] if columns.test else [])):
         if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.shape[:1] != y.shape[:1] or not x.ndim:
             raise JobError(
@@ -69,10 +66,8 @@ def make(
 
     report(f"dealing {len(columns.y)} examples by {partition}")
     named = Component.model_validate({**(partition_options or {}), "name": partition})
-    given: dict[str, Any] = {"y": columns.y, "clients": clients, "rng": for_partition, "groups": columns.groups}
-    ids, hands = client_rows.hands(
-        choose(PARTITIONS, named, "partition", text=True, **given), partition, len(columns.y), clients
-    )
+    deal = PARTITIONS.choose(named, y=columns.y, clients=clients, rng=for_partition, groups=columns.groups)
+    ids, hands = client_rows.hands(deal, partition, len(columns.y), clients)
     sizes = np.array([len(hand) for hand in hands], dtype=np.int64)
     if sizes.sum() < len(columns.y):
         report(f"{len(columns.y) - sizes.sum()} examples are left over and go to nobody")
@@ -110,7 +105,7 @@ def make(
 def _check_group(source: str, partition: str, given: Mapping[str, Any]) -> None:
     """Refuse a client column that the partition ignores: it would be no feature either."""
     group = given.get("group")
-    if source in IMPORTERS and group is not None and "groups" not in options(find(PARTITIONS, partition, "partition")):
+    if source in IMPORTERS and group is not None and "groups" not in options(PARTITIONS.find(partition)):
         fault = f"{partition} does not look at clients of the data's own: --partition natural does"
         raise JobError(f"group: {group!r} given, but {fault}; leave --group out")
 
@@ -133,10 +128,7 @@ def deal_options(source: str, partition: str, given: Mapping[str, Any]) -> tuple
 
     Raises JobError for an option of neither.
     """
-    known = [
-        (source, options(find(IMPORTERS, source, "importer"), IMPORTER_GIVEN)),
-        (partition, options(find(PARTITIONS, partition, "partition"), PARTITION_GIVEN)),
-    ]
+    known = [(source, IMPORTERS.options(source)), (partition, PARTITIONS.options(partition))]
     for name in given:
         if not any(name in allowed for _, allowed in known):
             choices = "; ".join(f"{owner} has {', '.join(allowed) or 'none'}" for owner, allowed in known)

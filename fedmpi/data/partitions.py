@@ -6,12 +6,13 @@ client, or a dict of them by client id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+
+from fedmpi.job import Registry
 
 Rows = NDArray[np.int64]
 Alpha = Annotated[float, Field(gt=0, description="the smaller, the more clients differ")]
@@ -169,14 +170,19 @@ def natural(groups: NDArray[Any] | None, clients: int | None) -> dict[str, Rows]
     return dict(zip(ids, pieces, strict=True))
 
 
-PARTITIONS: dict[str, Callable[..., list[Rows] | dict[str, Rows]]] = {
-    "iid": iid,
-    "shards": shards,
-    "labels": labels,
-    "dirichlet": dirichlet,
-    "dirichlet-client": dirichlet_client,
-    "natural": natural,
-}
+PARTITIONS: Registry[list[Rows] | dict[str, Rows]] = Registry(
+    "partition",
+    {
+        "iid": iid,
+        "shards": shards,
+        "labels": labels,
+        "dirichlet": dirichlet,
+        "dirichlet-client": dirichlet_client,
+        "natural": natural,
+    },
+    given=("y", "clients", "rng", "groups"),
+    text=True,
+)
 
 
 def _labels(y: NDArray[Any]) -> Rows:

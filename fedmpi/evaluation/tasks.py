@@ -35,6 +35,8 @@ from torch.nn import functional
 
 from fedmpi.evaluation import metrics
 from fedmpi.evaluation.metrics import aligned
+from fedmpi.flow import Task
+from fedmpi.job import Registry
 
 Shape = tuple[int, ...]
 
@@ -203,9 +205,13 @@ def _log(chances: Tensor) -> Tensor:
     return chances.clamp_min(torch.finfo(chances.dtype).tiny).log()
 
 
-TASKS: dict[str, type] = {
-    "classification": Classification,
-    "binary": Binary,
-    "regression": Regression,
-    "next-character": NextCharacter,
-}
+TASKS: Registry[Task] = Registry(
+    "task",
+    {
+        "classification": Classification,
+        "binary": Binary,
+        "regression": Regression,
+        "next-character": NextCharacter,
+    },
+    given=("scale", "dtype", "classes", "target_shape"),
+)

@@ -6,22 +6,25 @@ ValueError where the shape cannot fit.  Tensors begin as PyTorch's own layers do
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
 
+from fedmpi.job import Registry
 from fedmpi.models.dense import linear, logistic, mlp
 from fedmpi.models.images import cnn, lenet, small_cnn
 from fedmpi.models.sequences import char_lstm
 
 __all__ = ["MODELS"]
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "linear": linear,
-    "logistic": logistic,
-    "mlp": mlp,
-    "cnn": cnn,
-    "lenet": lenet,
-    "small-cnn": small_cnn,
-    "char-lstm": char_lstm,
-}
+MODELS: Registry[nn.Module] = Registry(
+    "model",
+    {
+        "linear": linear,
+        "logistic": logistic,
+        "mlp": mlp,
+        "cnn": cnn,
+        "lenet": lenet,
+        "small-cnn": small_cnn,
+        "char-lstm": char_lstm,
+    },
+    given=("shape", "outputs"),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import Scorer, higher_is_better
 from fedmpi.flow import Task
-from fedmpi.job import Component, Job, JobError, shown
+from fedmpi.job import Component, Job, JobError, Registry, shown
 from fedmpi.plan import tryout
 from fedmpi.plan.components import made_loop, made_sampler, made_schedule, made_strategy
 from fedmpi.plan.making import dtype_of, made_model, made_task
@@ -33,7 +33,7 @@ def assemble(
     task: Task | type | None = None,
     try_out: bool = True,
     *,
-    loops: Mapping[str, Callable[..., Loop]],
+    loops: Registry[Loop],
 ) -> Plan:
     """Return the plan of a job; JobError where the job cannot be, ShardError where its shard set cannot.
 
@@ -56,7 +56,7 @@ def assemble(
     task = made_task(job, shards.facts, task)
     module = made_model(job, shards.facts, task, model)
     strategy.stays(module)
-    _, dtype = dtype_of(job)
+    dtype = dtype_of(job)
     values = sum(part.numel() for part in module.parameters())
     fits("strategy", values, dtype.itemsize, 2 + strategy.down + len(strategy.up))
     metrics = job.evaluation.metrics or tuple(task.metrics)[:1]

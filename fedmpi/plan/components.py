@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 
 from fedmpi import optim, own
 from fedmpi.cohort.samplers import SAMPLERS, Sampler
 from fedmpi.data import ShardSet
-from fedmpi.job import LARGE, Component, Job, JobError, choose
+from fedmpi.job import LARGE, Component, Job, JobError, Registry
 from fedmpi.plan.plan import Loop
 from fedmpi.strategies import STRATEGIES, ServerStep, Strategy, sound
 from fedmpi.training import SCHEDULES
@@ -19,21 +17,18 @@ from fedmpi.training.schedules import Schedule
 
 def made_strategy(job: Job, server: ServerStep | None = None) -> Strategy:
     """Return the job's strategy, sound in itself; without a `server` it is good for its traits alone."""
-    strategy: Strategy = choose(
-        STRATEGIES, job.strategy, "strategy", of=Strategy, server=server or ServerStep(optim.sgd(), 1.0)
-    )
+    strategy = STRATEGIES.choose(job.strategy, server=server or ServerStep(optim.sgd(), 1.0))
     return sound(strategy, job.strategy.name)
 
 
-def made_loop(job: Job, loops: Mapping[str, Callable[..., Loop]]) -> Loop:
+def made_loop(job: Job, loops: Registry[Loop]) -> Loop:
     """Return the job's loop, one of `loops` by its name."""
-    loop: Loop = choose(loops, job.loop, "loop", of=Loop)
-    return loop
+    return loops.choose(job.loop)
 
 
 def made_schedule(job: Job, component: Component, field: str) -> Schedule:
     """Return a job's schedule, tried in the first and the last round; JobError where it gives no factor of a rate."""
-    schedule: Schedule = choose(SCHEDULES, component, field, of=Callable)
+    schedule = SCHEDULES.choose(component, field)
     for round in (1, job.rounds):
         try:
             factor = float(schedule(round, job.rounds))
@@ -53,11 +48,8 @@ def made_sampler(job: Job, shards: ShardSet) -> Sampler:
     if cohort > shards.clients:
         raise JobError(f"cohort.size: {cohort} given; {job.data.shards} holds {shards.clients} clients")
     sizes = shards.sizes(np.arange(shards.clients))
-    sampler: Sampler = choose(
-        SAMPLERS,
+    return SAMPLERS.choose(
         job.cohort.sampler,
-        "cohort.sampler",
-        of=Sampler,
         seed=job.seed,
         clients=shards.clients,
         sizes=sizes,
@@ -66,4 +58,3 @@ def made_sampler(job: Job, shards: ShardSet) -> Sampler:
         rate=job.cohort.fraction or cohort / shards.clients,
         work=work(sizes, job.local),
     )
-    return sampler

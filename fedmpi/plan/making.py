@@ -13,22 +13,17 @@ from torch import Tensor, nn
 
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Facts, Task, entropy
-from fedmpi.job import Component, Job, JobError, choose, nearest, shown
+from fedmpi.job import Component, Job, JobError, Registry
 from fedmpi.models import MODELS
 from fedmpi.plan import pretrained
 from fedmpi.plan.memory import fits
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {None: torch.float32, "float32": torch.float32, "float64": torch.float64}
 
 
-def dtype_of(job: Job) -> tuple[Component, torch.dtype]:
-    """The model's component without the options that are the trainer's, and the dtype that it asks for."""
-    options = job.model.options
-    given = options.pop("dtype", "float32")
-    options.pop("init", None)
-    if not isinstance(given, str) or given not in DTYPES:
-        raise JobError(f"model.dtype: {shown(given)} given; there are {', '.join(DTYPES)}{nearest(given, DTYPES)}")
-    return Component(name=job.model.name, **options), DTYPES[given]
+def dtype_of(job: Job) -> torch.dtype:
+    """Return the type of numbers that the job's model is trained in."""
+    return DTYPES[job.model.dtype]
 
 
 def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:
@@ -37,12 +32,11 @@ def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:
         return task
     component = job.task if task is None else Component(name=task.__name__)
     assert component is not None
-    made: Task = choose(
-        TASKS if task is None else {component.name: task},
+    registry: Registry[Task] = TASKS if task is None else Registry("task", {component.name: task}, TASKS.given)
+    made = registry.choose(
         component,
-        "task",
         scale=facts.scale,
-        dtype=dtype_of(job)[1],
+        dtype=dtype_of(job),
         classes=facts.classes,
         target_shape=facts.target_shape,
     )
@@ -57,18 +51,18 @@ def made_model(
     job: Job, facts: Facts, task: Task, model: nn.Module | Callable[..., nn.Module] | None = None, init: bool = True
 ) -> nn.Module:
     """The job's model for such examples, from its seed or, with `init`, its pretrained file; or the script's own."""
-    component, dtype = dtype_of(job)
+    component, dtype = job.model, dtype_of(job)
     if isinstance(model, nn.Module):
         module = model
     else:
-        registry = MODELS if model is None else {component.name: model}
+        registry = MODELS if model is None else Registry("model", {component.name: model}, MODELS.given)
         given: dict[str, Any] = {"shape": facts.shape, "outputs": task.outputs(facts.classes)}
         if registry is MODELS and component.name in MODELS:
             with torch.device("meta"):  # counted before any memory is taken
-                sketch = choose(MODELS, component, "model", **given)
+                sketch = MODELS.choose(component, **given)
             fits("model", sum(part.numel() for part in sketch.state_dict().values()), dtype.itemsize, 4)
         with seeded(job.seed):
-            module = choose(registry, component, "model", **given)
+            module = registry.choose(component, **given)
     if not isinstance(module, nn.Module):
         raise JobError(
             f"model.name: {component.name!r} gave a {type(module).__name__}; it should return a torch.nn.Module"
@@ -77,9 +71,8 @@ def made_model(
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise JobError(f"model.name: {component.name!r} has no parameter that can be trained")
     module = module.to(dtype)  # before the file is read: float32 would round what it holds
-    init_file = job.model.options.get("init")
-    if init and init_file is not None:
-        pretrained.load(module, init_file)
+    if init and job.model.init is not None:
+        pretrained.load(module, job.model.init)
     return module
 
 

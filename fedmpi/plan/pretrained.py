@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from fedmpi.job import JobError, regular
 
 
-def load(module: nn.Module, init: Any) -> None:
+def load(module: nn.Module, init: str) -> None:
     """Start from the file `init`, kept under the module's state_dict names; JobError where it does not fit.
 
     Of a tensor with several names (tied weights) the file may hold one alone, as `safetensors.torch.save_model` does.
     """
-    if not isinstance(init, str):
-        raise JobError(f"model.init: {init!r} given; should be the path of a safetensors file")
     try:
         regular(init)
         tensors = load_file(init)

@@ -58,7 +58,7 @@ def classes_for_numbers(asked: Asked) -> str | None:
 def one_model_for_many(asked: Asked) -> str | None:
     """A strategy of several models draws each from a seed of its own, and a module or a file is but one."""
     module = isinstance(asked.model, nn.Module)
-    if asked.strategy.models == 1 or not (module or "init" in asked.job.model.options):
+    if asked.strategy.models == 1 or not (module or asked.job.model.init is not None):
         return None
     return (
         f"strategy: {asked.job.strategy.name} begins with {asked.strategy.models} models from seeds of their own; "

@@ -1,7 +1,6 @@
 """Strategies by name: a local rule and a server step each."""
 
-from collections.abc import Callable
-
+from fedmpi.job import Registry
 from fedmpi.strategies.admm.iceadmm import ICEADMM
 from fedmpi.strategies.admm.iiadmm import IIADMM
 from fedmpi.strategies.drift.feddecorr import FedDecorr
@@ -35,38 +34,43 @@ from fedmpi.strategies.strategy import ServerStep, Strategy
 
 __all__ = ["STRATEGIES", "ServerStep", "Strategy", "sound"]
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    # one model for all
-    "fedavg": FedAvg,
-    "fedsgd": FedSGD,
-    "normalised-sgd": NormalisedSGD,
-    "fedavgm": FedAvgM,
-    "fedadagrad": fedadagrad,
-    "fedadam": fedadam,
-    "fedyogi": fedyogi,
-    "fedexp": FedExP,
-    "fedprox": FedProx,
-    "scaffold": Scaffold,
-    "fednova": FedNova,
-    "feddyn": FedDyn,
-    "mime": Mime,
-    "mimelite": MimeLite,
-    "moon": MOON,
-    "feddecorr": FedDecorr,
-    "iiadmm": IIADMM,
-    "iceadmm": ICEADMM,
-    # fair to every client
-    "qfedavg": QFedAvg,
-    "agnostic": Agnostic,
-    # a model for each client
-    "local": Local,
-    "fine-tuning": FineTuning,
-    "ditto": Ditto,
-    "pfedme": PFedMe,
-    "apfl": APFL,
-    "fedper": FedPer,
-    "fedrep": FedRep,
-    "fedbn": FedBN,
-    "per-fedavg": PerFedAvg,
-    "ifca": IFCA,
-}
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy",
+    {
+        # one model for all
+        "fedavg": FedAvg,
+        "fedsgd": FedSGD,
+        "normalised-sgd": NormalisedSGD,
+        "fedavgm": FedAvgM,
+        "fedadagrad": fedadagrad,
+        "fedadam": fedadam,
+        "fedyogi": fedyogi,
+        "fedexp": FedExP,
+        "fedprox": FedProx,
+        "scaffold": Scaffold,
+        "fednova": FedNova,
+        "feddyn": FedDyn,
+        "mime": Mime,
+        "mimelite": MimeLite,
+        "moon": MOON,
+        "feddecorr": FedDecorr,
+        "iiadmm": IIADMM,
+        "iceadmm": ICEADMM,
+        # fair to every client
+        "qfedavg": QFedAvg,
+        "agnostic": Agnostic,
+        # a model for each client
+        "local": Local,
+        "fine-tuning": FineTuning,
+        "ditto": Ditto,
+        "pfedme": PFedMe,
+        "apfl": APFL,
+        "fedper": FedPer,
+        "fedrep": FedRep,
+        "fedbn": FedBN,
+        "per-fedavg": PerFedAvg,
+        "ifca": IFCA,
+    },
+    given=("server",),
+    of=Strategy,
+)

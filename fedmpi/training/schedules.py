@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from fedmpi.job import Registry
+
 Schedule = Callable[[int, int], float]  # (round from 1, rounds in all) -> factor
 
 
@@ -41,10 +43,14 @@ def cosine(end: float = 0.0) -> Schedule:
     return lambda round, rounds: end + (1 - end) * (1 + math.cos(math.pi * min(1, (round - 1) / rounds))) / 2
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "constant": constant,
-    "exponential": exponential,
-    "linear": linear,
-    "step": step,
-    "cosine": cosine,
-}
+SCHEDULES: Registry[Schedule] = Registry(
+    "local.schedule",
+    {
+        "constant": constant,
+        "exponential": exponential,
+        "linear": linear,
+        "step": step,
+        "cosine": cosine,
+    },
+    of=Callable,
+)

@@ -22,7 +22,7 @@ from fedmpi.flow import Facts, Refused, Task
 from fedmpi.job import Job, JobError, nearest
 from fedmpi.plan.assemble import assemble
 from fedmpi.plan.components import made_loop, made_strategy
-from fedmpi.plan.making import DTYPES, made_model, made_task
+from fedmpi.plan.making import dtype_of, made_model, made_task
 from fedmpi.plan.replica import Replica
 from fedmpi.records.checkpoint import Checkpoints, read_tensors
 from fedmpi.records.folder import RunFolder
@@ -119,7 +119,7 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
     if which == "best":
         if votes:
             raise JobError("--checkpoint: best given, but an ensemble is kept as it was in the end alone")
-        flat = FlatModel(model, made_strategy(job).stays(model), DTYPES[job.model.options.get("dtype", "float32")])
+        flat = FlatModel(model, made_strategy(job).stays(model), dtype_of(job))
         _best(run.best, said, flat)
     elif which != "final":
         raise JobError(f"--checkpoint: {which!r} given; there are final and best{nearest(which, ('final', 'best'))}")

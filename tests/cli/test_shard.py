@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmpi.data import IMPORTER_GIVEN, IMPORTERS, PARTITION_GIVEN, PARTITIONS
-from fedmpi.job import options
+from fedmpi.data import IMPORTERS, PARTITIONS
 from tests.cli.conftest import Command
 
 
@@ -23,8 +22,8 @@ def test_help_shows_every_option_of_what_was_named(inside: Command, importer: st
     assert said.code == 0
     lines = [line.split() for line in said.out.splitlines() if line.strip()]
     for name, (_, default) in {
-        **options(IMPORTERS[importer], IMPORTER_GIVEN),
-        **options(PARTITIONS[partition], PARTITION_GIVEN),
+        **IMPORTERS.options(importer),
+        **PARTITIONS.options(partition),
     }.items():
         place = next(place for place, words in enumerate(lines) if words[0] == f"--{name.replace('_', '-')}")
         told = " ".join(lines[place] + (lines[place + 1] if place + 1 < len(lines) else []))

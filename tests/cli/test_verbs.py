@@ -67,10 +67,10 @@ def test_what_goes_wrong_is_told_without_a_traceback(inside: Command, words: lis
 
 def test_list_names_every_component_with_its_options(inside: Command) -> None:
     """Against the dicts themselves."""
-    from fedmpi.cli.inspect import rooms
+    from fedmpi.job import registries
 
     listed = json.loads(inside("list", "--json").out)
-    for room, registry in rooms().items():
+    for room, registry in registries().items():
         assert set(listed[room]) == set(registry)
         assert all(entry["about"] for entry in listed[room].values())
     assert listed["stages"]["clip"]["options"] == {"bound": None}
@@ -87,9 +87,9 @@ def test_doctor(inside: Command) -> None:
 
 def test_list_fits_a_terminal_of_80_columns(inside: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    from fedmpi.cli.inspect import rooms
+    from fedmpi.job import registries
 
-    for room, registry in rooms().items():
+    for room, registry in registries().items():
         for words in ((room,), *((room, name) for name in registry)):
             said = inside("list", *words)
             assert said.code == 0
@@ -99,15 +99,14 @@ def test_list_fits_a_terminal_of_80_columns(inside: Command, monkeypatch: pytest
 
 def test_one_entry_is_told_in_full(inside: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every option of every component, with its default; the whole docstring, and the paper of a module of its own."""
-    from fedmpi.choose import ROOMS, options
-    from fedmpi.cli.inspect import rooms
+    from fedmpi.job import registries
 
     monkeypatch.setenv("COLUMNS", "100")
-    for room, registry in rooms().items():
+    for room, registry in registries().items():
         for name, factory in registry.items():
             said = " ".join(inside("list", room, name).out.split())
             assert " ".join((factory.__doc__ or "").split()) in said
-            for option, (_, default) in options(factory, ROOMS[room].given).items():
+            for option, (_, default) in registry.options(name).items():
                 assert f" {option}: " in said
                 assert ("must be given" if default is ... else "where not given") in said
     said = " ".join(inside("list", "strategies", "scaffold").out.split())

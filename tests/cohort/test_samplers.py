@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedmpi.cohort.samplers import SAMPLERS, Drawn, Sampler
 from fedmpi.flow import entropy
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 
 lawful = settings(derandomize=True, database=None, deadline=None, max_examples=30)
 
@@ -62,10 +62,8 @@ def made(
     examples = np.arange(1, clients + 1) if sizes is None else np.array(sizes)
     if traced is not None and name == "trace":
         options = {"file": str(traced / f"{clients}.csv"), **options}
-    sampler: Sampler = choose(
-        SAMPLERS,
+    sampler: Sampler = SAMPLERS.choose(
         Component(name=name, **options),
-        "cohort.sampler",
         seed=seed,
         clients=clients,
         sizes=examples,
@@ -143,7 +141,7 @@ def test_ids_are_read_by_no_one_but_the_trace(name: str) -> None:
         raise AssertionError("were read")
 
     arguments = {"seed": 1, "clients": 3, "size": 2, "sizes": np.ones(3, dtype=np.int64), "ids": ids}
-    sampler: Sampler = choose(SAMPLERS, Component(name=name), "cohort.sampler", **arguments)
+    sampler: Sampler = SAMPLERS.choose(Component(name=name), **arguments)
     assert sampler.draw(1).told == ({"candidates": 3} if sampler.asks else {})
 
 

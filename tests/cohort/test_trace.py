@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fedmpi.cohort.samplers import SAMPLERS, Drawn, Sampler
 from fedmpi.flow import Refused, entropy
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 
 lawful = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 
@@ -114,10 +114,8 @@ def picked(seed: int, round: int, available: list[int], count: int) -> list[int]
 
 def sampler(file: Path, size: int, work: Sequence[int] = (), seed: int = 0, **options: Any) -> Sampler:
     """A trace as the trainer makes it, from a job's table."""
-    made: Sampler = choose(
-        SAMPLERS,
+    made: Sampler = SAMPLERS.choose(
         Component(name="trace", file=str(file), **{name: one for name, one in options.items() if one is not None}),
-        "cohort.sampler",
         seed=seed,
         clients=len(IDS),
         size=size,
@@ -241,7 +239,7 @@ def test_over_selection_asks_for_no_more_than_its_product(tmp_path: Path) -> Non
     component = Component(name="trace", file=str(file), over=1.1)
     arguments = {"seed": 0, "clients": 99, "ids": lambda: ids, "work": np.zeros(99)}
     for size, asked in ((50, 55), (11, 13)):
-        trace: Sampler = choose(SAMPLERS, component, "cohort.sampler", size=size, **arguments)
+        trace: Sampler = SAMPLERS.choose(component, size=size, **arguments)
         assert trace.draw(1).told["asked"] == asked
 
 

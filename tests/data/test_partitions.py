@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedmpi.data import PARTITION_GIVEN, PARTITIONS
-from fedmpi.job import Component, JobError, choose, options
+from fedmpi.data import PARTITIONS
+from fedmpi.job import Component, JobError
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 
@@ -19,7 +19,7 @@ LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 def deal(name: str, y: NDArray[Any], clients: int | None, seed: int = 0, groups: Any = None, **given: Any) -> Any:
     rng = np.random.default_rng(seed)
     component = Component.model_validate({"name": name, **given})
-    return choose(PARTITIONS, component, "partition", y=y, clients=clients, rng=rng, groups=groups)
+    return PARTITIONS.choose(component, y=y, clients=clients, rng=rng, groups=groups)
 
 
 @st.composite
@@ -223,7 +223,7 @@ def test_too_few_examples_are_refused(name: str) -> None:
 
 
 def test_what_make_fills_in_is_no_option() -> None:
-    found = {name: set(options(partition, PARTITION_GIVEN)) for name, partition in PARTITIONS.items()}
+    found = {name: set(PARTITIONS.options(name)) for name in PARTITIONS}
     assert found == {
         "iid": set(),
         "shards": {"per_client"},

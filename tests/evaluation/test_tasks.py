@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn import functional
 
 from fedmpi.evaluation import TASKS, Binary, Classification, NextCharacter, Regression, Scorer
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 
 TWO = ("no", "yes")
 
 
 def made(name: str, classes: tuple[str, ...] = TWO, **options: Any) -> Any:
     given = {"scale": 0.5, "dtype": torch.float64, "classes": classes}
-    return choose(TASKS, Component(name=name, **options), "task", **given)
+    return TASKS.choose(Component(name=name, **options), **given)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -14,9 +14,8 @@ import torch
 from pydantic import BaseModel
 
 import fedmpi
-from fedmpi.choose import options
 from fedmpi.cohort.samplers import SAMPLERS
-from fedmpi.job import Job, read
+from fedmpi.job import Job, Registry, read
 from fedmpi.models import MODELS
 from fedmpi.optim import OPTIMIZERS
 from fedmpi.plan import assemble
@@ -117,7 +116,7 @@ NAMES = [
     *STRATEGIES, *SAMPLERS, *LOOPS, *MODELS, *SCHEDULES, *OPTIMIZERS, "clip", "fixed-point", "accuracy", "f1", "auroc",
     "classification", "binary", "regression", "next-character",
 ]  # fmt: skip
-ROOMS = {
+ROOMS: dict[tuple[str, ...], Registry[Any]] = {
     ("strategy",): STRATEGIES,
     ("loop",): LOOPS,
     ("cohort", "sampler"): SAMPLERS,
@@ -234,7 +233,7 @@ def _optioned(rng: random.Random, table: dict[str, Any], overrides: list[str]) -
     """A component of a room, with one of its own options at an odd value."""
     room = rng.choice(list(ROOMS))
     name = rng.choice(list(ROOMS[room]))
-    allowed = [option for option in options(ROOMS[room][name]) if option not in ("shape", "outputs", "seed", "clients")]
+    allowed = list(ROOMS[room].options(name))
     chosen: dict[str, Any] = {"name": name}
     if allowed and rng.random() < 0.8:
         chosen[rng.choice(allowed)] = _weird(rng)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 from fedmpi.models import MODELS
 from fedmpi.models.dense import linear, logistic, mlp
 
@@ -56,4 +56,4 @@ def test_the_activation_is_what_was_asked_for(activation: str) -> None:
 )
 def test_what_cannot_be_is_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(JobError, match=words):
-        choose(MODELS, Component(name="mlp", **given), "model", shape=(4,), outputs=2)
+        MODELS.choose(Component(name="mlp", **given), shape=(4,), outputs=2)

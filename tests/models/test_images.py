@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 from fedmpi.models import MODELS
 from fedmpi.models.images import cnn, lenet, small_cnn
 
@@ -30,7 +30,7 @@ def test_an_image_either_fits_or_is_refused(name: str, channels: int, height: in
     shape = (channels, height, width)
     if min(height, width) < LEAST[name]:
         with pytest.raises(JobError, match=rf"{name}: takes images .* at least {LEAST[name]} x {LEAST[name]}"):
-            choose(MODELS, Component(name=name), "model", shape=shape, outputs=2)
+            MODELS.choose(Component(name=name), shape=shape, outputs=2)
     else:
         assert MODELS[name](shape=shape, outputs=2)(torch.rand(2, *shape)).shape == (2, 2)
 
@@ -50,7 +50,7 @@ def test_without_an_axis_of_channels_there_is_one_channel(name: str) -> None:
 @pytest.mark.parametrize("shape", [(), (784,), (2, 1, 28, 28)])
 def test_what_is_no_image_is_refused(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(JobError, match=r"model: .*takes images \(channels, height, width\)"):
-        choose(MODELS, Component(name=name), "model", shape=shape, outputs=2)
+        MODELS.choose(Component(name=name), shape=shape, outputs=2)
 
 
 def test_the_papers_cnn_written_out() -> None:
@@ -81,4 +81,4 @@ def test_no_dropout_leaves_no_layer_that_draws() -> None:
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_a_dropout_that_cannot_be_is_refused(dropout: float) -> None:
     with pytest.raises(JobError, match=r"small-cnn: dropout is .* should lie in \[0, 1\)"):
-        choose(MODELS, Component(name="small-cnn", dropout=dropout), "model", shape=(1, 28, 28), outputs=2)
+        MODELS.choose(Component(name="small-cnn", dropout=dropout), shape=(1, 28, 28), outputs=2)

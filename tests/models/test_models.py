@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedmpi.flat import FlatModel
-from fedmpi.job import Component, JobError, choose, options
+from fedmpi.job import Component, JobError
 from fedmpi.models import MODELS
 
 SHAPES = dict.fromkeys(MODELS, (1, 20, 24)) | {"char-lstm": (12,)}
@@ -14,7 +14,7 @@ EVERY = pytest.mark.parametrize("name", MODELS)
 
 def made(name: str, outputs: int = 3, **given: object) -> nn.Module:
     torch.manual_seed(0)
-    return choose(MODELS, Component(name=name, **given), "model", shape=SHAPES[name], outputs=outputs)
+    return MODELS.choose(Component(name=name, **given), shape=SHAPES[name], outputs=outputs)
 
 
 def examples(name: str, count: int) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_its_seed_fixes_how_it_begins(name: str) -> None:
 @EVERY
 def test_it_says_what_it_is_and_every_option_has_a_default(name: str) -> None:
     assert MODELS[name].__doc__
-    assert all(default is not ... for _, default in options(MODELS[name], ("shape", "outputs")).values())
+    assert all(default is not ... for _, default in MODELS.options(name).values())
 
 
 @EVERY

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 from fedmpi.models import MODELS
 from fedmpi.models.sequences import char_lstm
 
@@ -33,10 +33,10 @@ def test_its_sizes_are_options() -> None:
 @pytest.mark.parametrize("shape", [(), (1, 28, 28)])
 def test_what_is_no_sequence_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(JobError, match=r"char-lstm: takes sequences of characters \(length,\)"):
-        choose(MODELS, Component(name="char-lstm"), "model", shape=shape, outputs=5)
+        MODELS.choose(Component(name="char-lstm"), shape=shape, outputs=5)
 
 
 @pytest.mark.parametrize("option", ["embedding", "hidden", "layers"])
 def test_a_size_of_nothing_is_refused(option: str) -> None:
     with pytest.raises(JobError, match="each should be at least 1"):
-        choose(MODELS, Component(name="char-lstm", **{option: 0}), "model", shape=(5,), outputs=5)
+        MODELS.choose(Component(name="char-lstm", **{option: 0}), shape=(5,), outputs=5)

@@ -12,7 +12,7 @@ import torch
 from fedmpi.aggregation import ReducePath, pipeline
 from fedmpi.comm import Solo
 from fedmpi.flow import Passage, State
-from fedmpi.job import Aggregation, Component, JobError, choose
+from fedmpi.job import Aggregation, Component, JobError
 from fedmpi.optim import OPTIMIZERS, optimizer
 from fedmpi.strategies import STRATEGIES, ServerStep, Strategy
 from tests import toy
@@ -239,7 +239,7 @@ def test_fedsgd_takes_what_it_means(local: dict[str, Any]) -> None:
 @every
 def test_an_option_that_it_has_not_is_refused(strategy: str) -> None:
     with pytest.raises(JobError, match=rf"strategy\.nonsense: is not an option of {strategy}"):
-        choose(STRATEGIES, Component(name=strategy, nonsense=1), "strategy", server=None)
+        STRATEGIES.choose(Component(name=strategy, nonsense=1), server=None)
 
 
 # The server's step.

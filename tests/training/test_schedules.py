@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.job import Component, JobError, choose
+from fedmpi.job import Component, JobError
 from fedmpi.training import SCHEDULES
 
 lawful = settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -46,7 +46,7 @@ def closed(value: Callable[[int, int], float], name: str, **options: Any) -> tup
     ],
 )
 def test_closed_forms(name: str, options: dict[str, Any], value: Callable[[int, int], float]) -> None:
-    factor = choose(SCHEDULES, Component(name=name, **options), "local.schedule")
+    factor = SCHEDULES.choose(Component(name=name, **options))
     for rounds in (1, 2, 7, 40):
         for t in range(1, rounds + 1):
             assert factor(t, rounds) == pytest.approx(value(t, rounds), abs=1e-12)
@@ -80,4 +80,4 @@ def test_whatever_end_is_taken_the_first_round_has_one_and_the_round_after_the_l
 )
 def test_a_wrong_value_is_refused_by_field(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(JobError, match=rf"local\.schedule.*{next(iter(options))}"):
-        choose(SCHEDULES, Component(name=name, **options), "local.schedule")
+        SCHEDULES.choose(Component(name=name, **options))

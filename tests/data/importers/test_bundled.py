@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fedmpi.data import IMPORTER_GIVEN, IMPORTERS
+from fedmpi.data import IMPORTERS
 from fedmpi.flow import Refused
-from fedmpi.job import options
 
 SHAPES = {
     "digits": (1797, (1, 8, 8), "classification", 10),
@@ -61,4 +60,4 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", IMPORTERS)
 def test_every_importer_is_documented_and_typed(name: str) -> None:
     assert IMPORTERS[name].__doc__
-    assert all(kind is not None for kind, _ in options(IMPORTERS[name], IMPORTER_GIVEN).values())
+    assert all(kind is not None for kind, _ in IMPORTERS.options(name).values())

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import Field
 
-from fedmpi import job
-from fedmpi.aggregation import STAGES
-from fedmpi.cohort.samplers import SAMPLERS
-from fedmpi.data import PARTITIONS
-from fedmpi.evaluation import TASKS
 from fedmpi.flow import Refused
-from fedmpi.job import Component, JobError, choose, find, nearest, options
-from fedmpi.models import MODELS
-from fedmpi.optim import OPTIMIZERS
-from fedmpi.rounds.loops import LOOPS
-from fedmpi.strategies import STRATEGIES
-from fedmpi.training import SCHEDULES
-from tests.test_job import INTERNALS, lawful
+from fedmpi.job import Component, JobError, Registry, registries
+from tests.job.refusals import INTERNALS
 
-REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "aggregation.stages": STAGES,
-    "local.optimizer": OPTIMIZERS,
-    "local.schedule": SCHEDULES,
-    "model": MODELS,
-    "partition": PARTITIONS,
-    "strategy": STRATEGIES,
-    "cohort.sampler": SAMPLERS,
-    "loop": LOOPS,
-    "task": TASKS,
-}
+REGISTRIES = {registry.field: registry for registry in registries().values()}
 ENTRIES = [(field, name) for field, registry in REGISTRIES.items() for name in registry]
 
 
@@ -48,10 +25,10 @@ ENTRIES = [(field, name) for field, registry in REGISTRIES.items() for name in r
 def test_an_unknown_option_of_any_component_names_its_options(field: str, name: str) -> None:
     registry = REGISTRIES[field]
     with pytest.raises(JobError) as refused:
-        choose(registry, Component(name=name, warmth=1), field)
+        registry.choose(Component(name=name, warmth=1))
     said = str(refused.value)
     assert said.startswith(f"{field}.warmth: is not an option of {name}; it has ")
-    for option in options(registry[name]):
+    for option in registry.options(name):
         assert option in said
 
 
@@ -59,7 +36,7 @@ def test_an_unknown_option_of_any_component_names_its_options(field: str, name: 
 @pytest.mark.parametrize("name", ["nonsense", "", "MLP "])
 def test_an_unknown_name_names_those_there_are(field: str, name: str) -> None:
     with pytest.raises(JobError) as refused:
-        choose(REGISTRIES[field], Component(name=name), field)
+        REGISTRIES[field].choose(Component(name=name))
     said = str(refused.value)
     assert said.startswith(f"{field}: {name!r} given; there are ")
     for known in REGISTRIES[field]:
@@ -71,7 +48,7 @@ def test_every_component_says_what_it_is(field: str, name: str) -> None:
     """A docstring, or a name that torch documents; and options whose types a job can write."""
     factory = REGISTRIES[field][name]
     assert factory.__doc__ or field in ("local.optimizer", "local.schedule")
-    for kind, _ in options(factory).values():
+    for kind, _ in REGISTRIES[field].options(name).values():
         assert kind is not None
 
 
@@ -85,7 +62,7 @@ def made(
     return {"size": size, "rate": rate, "mode": mode, "on": on, "pair": pair, "names": names, "bound": bound}
 
 
-KNOWN = {"made": made}
+KNOWN = Registry("thing", {"made": made})
 
 
 @pytest.mark.parametrize(
@@ -99,7 +76,7 @@ KNOWN = {"made": made}
     ],
 )
 def test_options_arrive_as_the_types_they_are_declared_with(given: dict[str, Any], got: dict[str, Any]) -> None:
-    result = choose(KNOWN, Component(name="made", **given), "thing")
+    result = KNOWN.choose(Component(name="made", **given))
     for name, value in got.items():
         assert result[name] == value
         assert type(result[name]) is type(value)
@@ -129,7 +106,7 @@ def test_options_arrive_as_the_types_they_are_declared_with(given: dict[str, Any
 )
 def test_a_wrong_option_is_refused_by_field(given: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(JobError) as refused:
-        choose(KNOWN, Component(name="made", **given), "thing")
+        KNOWN.choose(Component(name="made", **given))
     said = str(refused.value)
     assert "\n" not in said
     for word in (*INTERNALS, "fractional part"):
@@ -142,21 +119,36 @@ def test_what_the_caller_fills_in_is_no_option() -> None:
     def wants(cap: int, bound: float = 1.0) -> tuple[int, float]:
         return cap, bound
 
-    registry = {"wants": wants}
-    assert choose(registry, Component(name="wants", bound=2.0), "thing", cap=5, clients=9) == (5, 2.0)
+    registry = Registry("thing", {"wants": wants}, given=("cap", "clients"))
+    assert registry.choose(Component(name="wants", bound=2.0), cap=5, clients=9) == (5, 2.0)
     with pytest.raises(JobError, match=r"thing\.cap: is not an option of wants; it has bound"):
-        choose(registry, Component(name="wants", cap=3), "thing", cap=5)
+        registry.choose(Component(name="wants", cap=3), cap=5)
+
+
+def test_a_registry_fills_in_no_argument_that_it_did_not_name() -> None:
+    with pytest.raises(AssertionError):
+        KNOWN.choose(Component(name="made", size=3), cap=5)
+
+
+def test_a_registry_says_what_its_factories_make() -> None:
+    registry: Registry[Any] = Registry("thing", {"made": made}, of=list)
+    with pytest.raises(JobError, match=r"^thing: 'made' gave a dict; it should be a list$"):
+        registry.choose(Component(name="made", size=3))
+    with pytest.raises(JobError, match=r"^other: 'made' gave a dict"):
+        registry.choose(Component(name="made", size=3), "other")
 
 
 def test_a_refusal_by_the_component_is_its_own() -> None:
-    def refuses() -> None:
+    def refuses() -> object:
         raise Refused("there is no such disk")
 
     with pytest.raises(Refused, match="^there is no such disk$"):
-        choose({"refuses": refuses}, Component(name="refuses"), "thing")
+        Registry("thing", {"refuses": refuses}).choose(Component(name="refuses"))
 
 
 # The user's own.
+
+MODEL = Registry("model", {"mlp": made}, given=("shape",))
 
 
 @pytest.fixture
@@ -180,19 +172,19 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_user_s_factory_is_made_with_its_options(own: Path) -> None:
-    assert choose({}, Component(name="own_parts:factory", width=5), "model") == ["made", 5]
-    assert choose({}, Component(name="own_parts:factory"), "model", shape=(3,)) == ["made", 2]
-    assert choose({}, Component(name="own_parts:loose"), "model", shape=(3,)) == [2, {"shape": (3,)}]
+    assert MODEL.choose(Component(name="own_parts:factory", width=5)) == ["made", 5]
+    assert MODEL.choose(Component(name="own_parts:factory"), shape=(3,)) == ["made", 2]
+    assert MODEL.choose(Component(name="own_parts:loose"), shape=(3,)) == [2, {"shape": (3,)}]
 
 
 def test_a_user_s_annotations_may_be_for_the_checker_alone(own: Path) -> None:
-    assert choose({}, Component(name="own_typed:factory", width=5), "model", shape=(3,)) == [(3,), 5]
+    assert MODEL.choose(Component(name="own_typed:factory", width=5), shape=(3,)) == [(3,), 5]
 
 
 def test_a_user_s_module_may_lie_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_here.py").write_text("def factory():\n    return 'here'\n")
     monkeypatch.chdir(tmp_path)
-    assert choose({}, Component(name="own_here:factory"), "model") == "here"
+    assert MODEL.choose(Component(name="own_here:factory")) == "here"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +201,7 @@ def test_a_user_s_module_may_lie_in_the_working_folder(tmp_path: Path, monkeypat
 )
 def test_a_name_that_leads_nowhere_is_refused(own: Path, name: str, words: list[str]) -> None:
     with pytest.raises(JobError) as refused:
-        find({"mlp": made}, name, "model")
+        MODEL.find(name)
     said = str(refused.value)
     assert said.startswith(f"model: {name!r} given")
     if "package.module:name" not in words:
@@ -219,9 +211,9 @@ def test_a_name_that_leads_nowhere_is_refused(own: Path, name: str, words: list[
 
 def test_a_user_s_option_is_checked_like_any(own: Path) -> None:
     with pytest.raises(JobError, match=r"model\.wide: is not an option of own_parts:factory; it has width"):
-        choose({}, Component(name="own_parts:factory", wide=5), "model")
+        MODEL.choose(Component(name="own_parts:factory", wide=5))
     with pytest.raises(JobError, match=r"model\.width: 'x' given; should be an integer"):
-        choose({}, Component(name="own_parts:factory", width="x"), "model")
+        MODEL.choose(Component(name="own_parts:factory", width="x"))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +228,7 @@ def test_a_user_s_option_is_checked_like_any(own: Path) -> None:
 def test_an_error_in_the_user_s_code_is_one_line_with_theirs(own: Path, name: str, words: str) -> None:
     (own / "own_torn.py").write_text("def factory(:\n")
     with pytest.raises(JobError, match=rf"^model: '?{name}.*{words}$") as refused:
-        choose({}, Component(name=name), "model")
+        MODEL.choose(Component(name=name))
     assert refused.value.__cause__ is not None
     assert "\n" not in str(refused.value)
 
@@ -244,40 +236,4 @@ def test_an_error_in_the_user_s_code_is_one_line_with_theirs(own: Path, name: st
 @pytest.mark.parametrize("name", ["builtins:dict", "math:hypot"])
 def test_what_has_no_signature_is_called_or_refused_but_no_traceback_of_ours(name: str) -> None:
     with contextlib.suppress(JobError):
-        choose({}, Component(name=name), "model")
-
-
-# The nearest right word.
-
-WORDS = sorted(
-    {name for registry in REGISTRIES.values() for name in registry} | {*job.Local.model_fields, *job.Job.model_fields}
-)
-letters = st.sampled_from("abcdefghijklmnopqrstuvwxyz")
-
-
-@lawful
-@given(name=st.sampled_from([known for known in WORDS if len(known) > 3]), place=st.integers(0, 30), letter=letters)
-def test_a_name_with_a_letter_more_less_or_other_is_told_the_right_one(name: str, place: int, letter: str) -> None:
-    at = place % len(name)
-    for typo in (name[:at] + letter + name[at:], name[:at] + name[at + 1 :], name[:at] + letter + name[at + 1 :]):
-        told = nearest(typo, WORDS)
-        assert told.startswith("; did you mean '")
-        right = told.split("'")[1]
-        assert right == name or (right in WORDS and abs(len(right) - len(typo)) <= 2)  # iiadmm and iceadmm are near
-
-
-@pytest.mark.parametrize(
-    ("name", "right"),
-    [
-        ("FedAvg", "fedavg"), ("fed_avg", "fedavg"), ("round robin", "round-robin"), ("learning_rate", "lr"),
-        ("batch_size", "batch"), ("eval", "evaluation"), ("sdg", "sgd"), ("scafold", "scaffold"),
-    ],
-)  # fmt: skip
-def test_a_name_as_people_write_it_is_told_the_right_one(name: str, right: str) -> None:
-    assert nearest(name, WORDS) == f"; did you mean {right!r}?"
-
-
-@pytest.mark.parametrize("name", ["", "zzz", "0", "q", "\0", "x" * 10**6, 3, [0]])
-def test_what_is_like_nothing_gets_no_advice(name: Any) -> None:
-    assert nearest(name, WORDS) == ""
-    assert nearest(name, []) == ""
+        MODEL.choose(Component(name=name))

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmpi import job
-from fedmpi.job import Cohort, Component, JobError, read
-
-lawful = settings(derandomize=True, database=None, deadline=None, max_examples=200)
-LEAST: dict[str, Any] = {"rounds": 3, "data": {"shards": "digits"}, "model": "mlp"}
-INTERNALS = (
-    "pydantic",
-    "Input should",
-    "Traceback",
-    "tuple",
-    "input_value",
-    "https://",
-    "unable to parse",
-    " a integer",
-)
-
-
-def refusal(table: Mapping[str, Any], *overrides: str) -> str:
-    """What a person is told of a job that cannot be: they should find their words in it, and none of pydantic's."""
-    with pytest.raises(JobError) as refused:
-        read(table, overrides)
-    assert refused.value.code == 2
-    text = str(refused.value)
-    for word in INTERNALS:
-        assert word not in text, text
-    return text
-
+from fedmpi.job import Cohort, Component, JobError, Model, read
+from tests.job.refusals import LEAST, lawful, refusal
 
 # What is right.
 
@@ -47,7 +21,7 @@ def refusal(table: Mapping[str, Any], *overrides: str) -> str:
 def test_the_least_job_is_three_fields_and_the_rest_are_defaults() -> None:
     made = read(LEAST)
     assert (made.name, made.seed, made.device) == ("run", 0, "auto")
-    assert made.model == Component(name="mlp")
+    assert made.model == Model(name="mlp")
     assert made.strategy.name == "fedavg"
     assert made.local.optimizer.name == made.server.optimizer.name == "sgd"
     assert made.aggregation.weights == "examples"
@@ -99,10 +73,16 @@ def test_the_job_of_the_issue_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[1] / "jobs").glob("*.toml")), ids=lambda path: path.name
+    "path", sorted((Path(__file__).parents[2] / "jobs").glob("*.toml")), ids=lambda path: path.name
 )
 def test_the_recipes_are_read(path: Path) -> None:
     assert read(path).name == path.stem
+
+
+def test_a_model_s_type_and_file_are_no_options_of_its_factory() -> None:
+    model = read(LEAST | {"model": {"name": "mlp", "dtype": "float64", "init": "a.safetensors", "hidden": [3]}}).model
+    assert (model.dtype, model.init, model.options) == ("float64", "a.safetensors", {"hidden": [3]})
+    assert (read(LEAST).model.dtype, read(LEAST).model.init) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +129,14 @@ def test_a_cohort_is_a_number_or_everybody() -> None:
         ({"cohort": {"fraction": 1.5}}, "cohort.fraction: 1.5 given; should be less than or equal to 1"),
         ({"model": {}}, "model.name: is missing"),
         ({"model": {"hidden": [3]}}, "model.name: is missing"),
+        (
+            {"model": {"name": "mlp", "dtype": "float16"}},
+            "model.dtype: 'float16' given; should be 'float32' or 'float64'",
+        ),
+        (
+            {"model": {"name": "mlp", "init": 3}},
+            "model.init: 3 given; should be the path of a safetensors file",
+        ),
         ({"local": {"lr": -1}}, "local.lr: -1 given; should be greater than 0"),
         ({"local": {"lr": "0.1"}}, "local.lr: '0.1' given; should be a number"),
         ({"local": {"batch": 2.5}}, "local.batch: 2.5 given; should be an integer"),
@@ -254,111 +242,3 @@ def test_whatever_is_in_a_field_the_job_is_read_or_refused_by_that_field(field: 
     except JobError as refused:
         for line in str(refused).split("\n"):
             assert line.startswith(field)
-
-
-# --set
-
-
-@pytest.mark.parametrize(
-    ("text", "field", "value"),
-    [
-        ("rounds=50", "rounds", 50),
-        ("seed=1_000", "seed", 1000),
-        ("local.lr=0.5", "local.lr", 0.5),
-        ("local.lr=1e-3", "local.lr", 1e-3),
-        (" local.lr = 0.5 ", "local.lr", 0.5),
-        ("name=hello", "name", "hello"),
-        ("name=hello world", "name", "hello world"),
-        ('name="hello"', "name", "hello"),
-        ("name='50'", "name", "50"),
-        ("data.shards=a=b", "data.shards", "a=b"),
-        ("data.shards=/scratch/me/digits", "data.shards", "/scratch/me/digits"),
-        ("server.trains=true", "server.trains", True),
-        ("local={lr = 0.5, batch = 3}", "local.batch", 3),
-        ("local.optimizer=adam", "local.optimizer", Component(name="adam")),
-        ("local.optimizer.momentum=0.9", "local.optimizer", Component(name="sgd", momentum=0.9)),
-        ("model.hidden=[5, 5]", "model", Component(name="mlp", hidden=[5, 5])),
-        ("model.name=cnn", "model", Component(name="cnn")),
-        ('aggregation.stages=["fixed-point"]', "aggregation.stages", (Component(name="fixed-point"),)),
-        ('evaluation.metrics=["f1"]', "evaluation.metrics", ("f1",)),
-        ("stop.accuracy=0.9", "stop.targets", {"accuracy": 0.9}),
-    ],
-)
-def test_set_lays_a_value_over_any_field(text: str, field: str, value: Any) -> None:
-    got: Any = read(LEAST, [text])
-    for part in field.split("."):
-        got = getattr(got, part)
-    assert got == value
-
-
-def test_the_last_set_counts_and_the_table_given_stays_as_it_was() -> None:
-    table = LEAST | {"local": {"optimizer": "sgd"}, "model": {"name": "mlp", "hidden": [3]}}
-    before = copy.deepcopy(table)
-    made = read(table, ["local.lr=1", "local.lr=2", "local.optimizer.momentum=0.5", "model.hidden=[9]"])
-    assert made.local.lr == 2
-    assert made.local.optimizer == Component(name="sgd", momentum=0.5)
-    assert table == before
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("rounds", ["--set 'rounds'", "FIELD=VALUE"]),
-        ("=3", ["FIELD=VALUE"]),
-        ("local..lr=1", ["FIELD=VALUE"]),
-        (".=1", ["FIELD=VALUE"]),
-        ("rounds.x=1", ["--set 'rounds.x=1'", "rounds is 3, not a table"]),
-        ("local.lr=fast", ["local.lr: 'fast' given"]),
-        ("rounds=", ["rounds: '' given"]),
-        ("local.learning_rate=1", ["local.learning_rate: is not a field"]),
-        ("aggregation.stages=clip", ["aggregation.stages: 'clip' given; should be a list"]),
-    ],
-)
-def test_a_set_that_cannot_be_is_refused(text: str, words: list[str]) -> None:
-    said = refusal(LEAST, text)
-    for word in words:
-        assert word in said, said
-
-
-def test_a_set_into_a_list_says_that_it_is_one() -> None:
-    said = refusal(LEAST | {"aggregation": {"stages": ["fixed-point"]}}, "aggregation.stages.0=clip")
-    assert "aggregation.stages is ['fixed-point'], not a table" in said
-
-
-# What was meant.
-
-
-@pytest.mark.parametrize(
-    ("table", "meant"),
-    [
-        ({"clip": {"bound": 1.0}}, '[[aggregation.stages]] name = "clip" bound = 1.0'),
-        ({"clip": {}}, '[[aggregation.stages]] name = "clip" bound = ...'),
-        ({"aggregation": {"clip": {"bound": 2.0}}}, '[[aggregation.stages]] name = "clip" bound = 2.0'),
-        ({"aggregation": {"stages": {"clip": {"bound": 2.0}}}}, '[[aggregation.stages]] name = "clip" bound = 2.0'),
-        ({"aggregation": {"stages": "fixed-point"}}, '[[aggregation.stages]] name = "fixed-point"'),
-        ({"scaffold": {"option": 1}}, '[strategy] name = "scaffold" option = 1'),
-        ({"adam": {}}, '[local.optimizer] name = "adam"'),
-        ({"trace": {"file": "a.csv"}}, '[cohort.sampler] name = "trace" file = "a.csv"'),
-        ({"cyclic": {}}, '[loop] name = "cyclic"'),
-        ({"model": {"mlp": {"hidden": [3]}}}, '[model] name = "mlp" hidden = [3]'),
-        ({"linear": {}}, '[model] name = "linear" or [local.schedule] name = "linear"'),
-        ({"lr": 0.1}, "local.lr or server.lr"),
-        ({"clip": 1.0}, "local.clip"),
-        ({"epochs": 5}, "local.epochs"),
-        ({"sampler": "trace"}, "cohort.sampler"),
-        ({"stratgy": "fedavg"}, "'strategy'"),
-        ({"evaluation": {"evry": 1}}, "'every'"),
-    ],
-    ids=str,
-)
-def test_what_was_meant_is_shown_as_a_job_writes_it(table: Any, meant: str) -> None:
-    said = refusal(LEAST | table)
-    assert said.endswith(f"; did you mean {meant}?")
-    assert "\n" not in said
-
-
-def test_a_strategy_s_own_table_is_shown_right() -> None:
-    table = read(LEAST | {"strategy": {"fedprox": {"mu": 0.5}}}).strategy
-    with pytest.raises(JobError) as refused:
-        job.choose({"fedavg": dict, "fedprox": dict}, table, "strategy")
-    assert str(refused.value).endswith('; did you mean [strategy] name = "fedprox" mu = 0.5?')

@@ -1,0 +1,152 @@
+"""The frame of a job: its tables and their fields, but for the options that only a component can check."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fedmpi.job.component import Component, Named, named
+from fedmpi.job.kinds import Count, Every, Folder, Fraction, Listed, Names, NonNegative, Positive
+from fedmpi.job.words import JobError
+
+Optimizer = Annotated[Component, named("sgd")]
+Schedule = Annotated[Component, named("constant")]  # of a learning rate, over rounds
+
+
+class Frame(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Frame):
+    """The shard set's folder."""
+
+    shards: str
+
+
+class Cohort(Frame):
+    """Clients a round: a number (`size`) or a `fraction` of all; all where neither is given; drawn by `sampler`."""
+
+    size: Count | None = None
+    fraction: Fraction | None = None
+    sampler: Annotated[Component, named("uniform")] = Component(name="uniform")
+
+    def of(self, clients: int) -> int:
+        """Return how many of `clients` take part in a round."""
+        if self.fraction is not None:
+            return max(1, round(self.fraction * clients))
+        return clients if self.size is None else self.size
+
+
+def _file(init: object) -> object:
+    if not isinstance(init, str | None):
+        raise ValueError("should be the path of a safetensors file")
+    return init
+
+
+class Model(Component):
+    """The model: a component that is trained in `dtype`, and begins as the safetensors file `init` says, if given."""
+
+    dtype: Literal["float32", "float64"] | None = None  # float32 where not given
+    init: Annotated[str | None, BeforeValidator(_file)] = None
+
+
+class Local(Frame):
+    """How a client learns: passes over its examples (`epochs`) or a number of steps; `batch` 0 takes all at once.
+
+    `remainder`: the examples of an epoch behind its last whole batch are a smaller batch ("keep"), are left out of that
+    epoch ("drop") or join the batch before it ("merge").  A client with fewer examples than a batch has one batch, of
+    all its examples, in every case.
+    """
+
+    optimizer: Optimizer = Component(name="sgd")
+    lr: Positive = 0.1
+    batch: Every = 10
+    remainder: Literal["keep", "drop", "merge"] = "keep"
+    epochs: Count | None = None
+    steps: Count | None = None
+    l1: NonNegative = 0.0
+    l2: NonNegative = 0.0
+    clip: Positive | None = None  # L2 norm of a step's gradient
+    schedule: Schedule = Component(name="constant")
+
+
+class Aggregation(Frame):
+    """How updates travel: a client weighs min(examples / `cap`, 1); the cap is the largest client if not given.
+
+    `stages`: what changes an update on its way, in this order.
+    """
+
+    weights: Literal["examples", "uniform"] = "examples"
+    cap: Annotated[int, Field(gt=0, lt=2**53)] | None = None
+    stages: Annotated[tuple[Named, ...], Listed] = ()
+
+
+class Server(Frame):
+    """How the server steps along clients' mean update, and whether its rank serves clients too (`trains`)."""
+
+    optimizer: Optimizer = Component(name="sgd")
+    lr: Positive = 1.0
+    schedule: Schedule = Component(name="constant")
+    trains: bool = False
+
+
+class Evaluation(Frame):
+    """`every` rounds, and the final model always; 0 scores the final model alone.  No `metrics`: the task's own."""
+
+    every: Every = 1
+    metrics: Names | None = None
+    batch: Count = 1024
+    clients: bool = True  # clients score the received model on their held-out examples
+
+
+class Stop(BaseModel):
+    """When to end before `rounds`: a target by its metric's name, `patience` in evaluations, wall `seconds`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    patience: Count | None = None
+    metric: str | None = None  # what patience and the best checkpoint look at; the first metric where not given
+    seconds: Positive | None = None
+
+    @property
+    def targets(self) -> dict[str, float]:
+        return dict(self.model_extra or {})
+
+
+class Checkpoints(Frame):
+    """Every how many rounds (0: only at a stop), and how many are kept besides the best."""
+
+    every: Every = 1
+    keep: Count = 2
+
+
+class Job(Frame):
+    """Everything a run needs."""
+
+    name: Folder = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rounds: Count
+    loop: Annotated[Component, named("synchronous")] = Component(name="synchronous")  # what a round is
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # of a rank; its share of the node's cores if not given
+    data: Data
+    cohort: Cohort = Cohort()
+    model: Annotated[Model, named()]
+    task: Named | None = None  # what the shard set says where not given
+    local: Local = Local()
+    strategy: Annotated[Component, named("fedavg")] = Component(name="fedavg")
+    aggregation: Aggregation = Aggregation()
+    server: Server = Server()
+    evaluation: Evaluation = Evaluation()
+    stop: Stop = Stop()
+    checkpoint: Checkpoints = Checkpoints()
+    run: dict[str, Any] = Field(default={})  # where it ran: in the copy in a run's folder, and no part of the job
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> Job:
+        if self.cohort.size is not None and self.cohort.fraction is not None:
+            raise JobError("cohort: give size (clients) or fraction (of all clients), not both")
+        if self.local.epochs is not None and self.local.steps is not None:
+            raise JobError("local: give epochs (passes over a client's examples) or steps, not both")
+        return self
