@@ -18,8 +18,8 @@ from fedmpi.flow import Task
 from fedmpi.job import Component, Job, JobError, Registry, shown
 from fedmpi.plan import tryout
 from fedmpi.plan.components import made_loop, made_sampler, made_schedule, made_strategy
+from fedmpi.plan.fits import fits
 from fedmpi.plan.making import dtype_of, made_model, made_task
-from fedmpi.plan.memory import fits
 from fedmpi.plan.plan import Loop, Plan
 from fedmpi.plan.refusals import Asked, refuse
 from fedmpi.plan.stop import Stopper
@@ -50,7 +50,7 @@ def assemble(
     assert job.aggregation.cap is not None
     stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
     loop = made_loop(job, loops)
-    asked = Asked(job, shards, strategy, stages, loop, model, task)
+    asked = Asked(job, shards, strategy, sampler, stages, loop, model, task)
     refuse(asked)
     job = _settled(job, strategy, sampler, stages)
     task = made_task(job, shards.facts, task)

@@ -16,7 +16,7 @@ from fedmpi.flow import Facts, Task, entropy
 from fedmpi.job import Component, Job, JobError, Registry
 from fedmpi.models import MODELS
 from fedmpi.plan import pretrained
-from fedmpi.plan.memory import fits
+from fedmpi.plan.fits import fits
 
 DTYPES = {None: torch.float32, "float32": torch.float32, "float64": torch.float64}
 

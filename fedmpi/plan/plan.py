@@ -27,7 +27,8 @@ from fedmpi.training import Course
 class Loop(Protocol):
     """What a round is.  A loop of one's own inherits what it leaves as it is."""
 
-    votes: bool = False  # what is used is clients' models together
+    votes: bool = False  # clients' models are used together
+    once: bool = False  # a client takes part once a round, and cannot be drawn twice
 
     def check(self, plan: Plan) -> None:
         """Raise JobError where the rest of the plan cannot go with this loop."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fedmpi.aggregation import Stage
+from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import TASKS
 from fedmpi.flow import Task
@@ -23,6 +24,7 @@ class Asked:
     job: Job
     shards: ShardSet
     strategy: Strategy
+    sampler: Sampler
     stages: Sequence[Stage]
     loop: Loop
     model: nn.Module | Callable[..., nn.Module] | None  # the script's own
@@ -89,6 +91,16 @@ def bounded_whole_updates(asked: Asked) -> str | None:
     return f"aggregation.stages: {bounds[0]} given, but {name} sends changes that must arrive whole"
 
 
+def drawn_twice(asked: Asked) -> str | None:
+    """A loop without a sum has no weight for a client that is drawn twice."""
+    if not (asked.loop.once and asked.sampler.repeats):
+        return None
+    return (
+        f"loop: {asked.job.loop.name} takes a client once a round, and cohort.sampler "
+        f"{asked.job.cohort.sampler.name!r} may draw it twice; use another, or replacement = false"
+    )
+
+
 def no_metrics(asked: Asked) -> str | None:
     """A run is scored by one metric at least."""
     if asked.job.evaluation.metrics != ():
@@ -119,6 +131,7 @@ REFUSALS: tuple[Callable[[Asked], str | None], ...] = (
     one_model_for_many,
     other_weights,
     bounded_whole_updates,
+    drawn_twice,
     no_metrics,
     stop_without_scores,
     stop_without_own_scores,

@@ -48,6 +48,14 @@ CASES: dict[Callable[..., str | None], list[tuple[Any, dict[str, Any], str]]] = 
         (name, {"aggregation": {"stages": [{"name": "clip", "bound": 1.0}]}}, rf"^aggregation\.stages: clip .* {name}")
         for name in ("iiadmm", "iceadmm")
     ],
+    refusals.drawn_twice: [
+        (
+            "fedavg",
+            {"loop": "cyclic", "cohort": {"sampler": "replacement"}},
+            r"^loop: cyclic .* 'replacement' may",
+        ),
+        ("local", {"loop": "ensemble", "cohort": {"sampler": "examples"}}, r"^loop: ensemble .* 'examples' may draw"),
+    ],
     refusals.no_metrics: [("fedavg", {"evaluation": {"metrics": []}}, r"^evaluation\.metrics: \[\] given")],
     refusals.stop_without_scores: [
         ("fedavg", {"evaluation": {"every": 0}, "stop": stop}, r"^stop: .* evaluation\.every = 0")

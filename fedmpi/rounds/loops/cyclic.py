@@ -27,6 +27,7 @@ class Cyclic(Loop):
     """The model is handed from client to client; the ring's `order` is that of the shard set, or new in each round."""
 
     order: Literal["fixed", "random"] = "fixed"
+    once = True
 
     def check(self, plan: Plan) -> None:
         """Refuse strategies, stages and options that need a sum or a server."""
@@ -46,7 +47,6 @@ class Cyclic(Loop):
             server.optimizer.options.values()
         ):
             raise JobError("loop: cyclic has no server step; leave server.optimizer, server.lr and server.schedule out")
-        once_each(plan)
 
     def run(self, parts: Parts) -> None:
         """Take a rank through every round; each leg ends in a broadcast from the rank that trained."""
@@ -55,7 +55,7 @@ class Cyclic(Loop):
         for crossing in crossings(parts):
             crossing.score()
             scored = _score(parts, crossing)
-            received = state.travels.clone()
+            received = state.travels.clone() if comm.is_home else state.travels
             crossing.seconds = self._hand_round(parts, crossing), scored
             comm.reduce(crossing.arrive())
             crossing.watch.mark("reduced")
@@ -97,15 +97,6 @@ class Cyclic(Loop):
         if self.order == "random":
             ring = np.random.default_rng(np.random.SeedSequence(entropy(seed, round, 1))).permutation(ring)
         return [int(place) for place in ring]
-
-
-def once_each(plan: Plan) -> None:
-    """Refuse samplers that draw a client twice, where that has no meaning."""
-    if plan.sampler.repeats:
-        raise JobError(
-            f"loop: {plan.job.loop.name} takes a client once a round, and cohort.sampler "
-            f"{plan.job.cohort.sampler.name!r} may draw it twice; use another, or replacement = false"
-        )
 
 
 def _score(parts: Parts, crossing: Crossing) -> float:

@@ -21,7 +21,6 @@ from fedmpi.flow import Examples, Unfit, key
 from fedmpi.job import JobError
 from fedmpi.plan.plan import Loop, Plan
 from fedmpi.rounds.crossing import crossings
-from fedmpi.rounds.loops.cyclic import once_each
 from fedmpi.rounds.parts import Parts
 
 
@@ -31,6 +30,7 @@ class Ensemble(Loop):
 
     bootstrap: bool = False
     votes = True
+    once = True
 
     def check(self, plan: Plan) -> None:
         """Refuse strategies and stages that need a sum or a server."""
@@ -41,7 +41,6 @@ class Ensemble(Loop):
             )
         if job.aggregation.stages:
             raise JobError("loop: ensemble sums nothing, so aggregation.stages have no place; leave them out")
-        once_each(plan)
 
     def examples(self, plan: Plan) -> Examples:
         """Return the shard set, or the bags that are drawn from it."""
