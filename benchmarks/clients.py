@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import DATA, machine
+from machine import machine
 from running import compare, measure
+from sets import DATA
 
 import fedmpi
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from heart_loop import federate
-from machine import DATA
 from numpy.typing import NDArray
 from running import on_ranks
+from sets import DATA
 
 import fedmpi
 from fedmpi.data import ShardSet

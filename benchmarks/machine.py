@@ -1,4 +1,4 @@
-"""What every benchmark shares: its machine, and data to run over."""
+"""The machine that a benchmark runs on, in a line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from running import command
 
 from fedmpi.cores import cores
-
-DATA = Path("data")  # shard sets are made here once, and kept
 
 
 def machine() -> str:
@@ -24,13 +21,3 @@ def machine() -> str:
         f"{processor[1] if processor else platform.machine()}, {cores():g} cores, {memory:.0f} GiB; "
         f"torch {torch.__version__}, Python {platform.python_version()}; {date.today()}"
     )
-
-
-def mnist(source: str | None) -> Path:
-    """MNIST as 100 clients of 600 examples, IID; `source` is the folder of its idx files, needed the first time."""
-    folder = DATA / "mnist"
-    if not folder.exists():
-        if source is None:
-            raise SystemExit(f"{folder} is not there: give --source, the folder of MNIST's idx files")
-        command("shard", "idx", "--source", source, "--clients", "100", "--partition", "iid", "--out", str(folder))
-    return folder

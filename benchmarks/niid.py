@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from machine import DATA, machine
+from machine import machine
 from running import command, lines
+from sets import DATA
 
 JOB = "jobs/mnist-labels.toml"
 SPLITS = {"labels": ["--partition", "labels"], "dirichlet": ["--partition", "dirichlet", "--alpha", "0.5"]}

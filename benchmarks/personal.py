@@ -19,8 +19,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from machine import DATA, machine
+from machine import machine
 from running import command, lines
+from sets import DATA
 
 JOB = "jobs/personal.toml"
 STRATEGIES = ("fine-tuning", "per-fedavg", "pfedme", "ditto", "apfl", "fedper", "fedrep")

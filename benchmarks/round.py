@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from floor import Floor, ours, timed
-from machine import machine, mnist
+from machine import machine
 from running import compare, memory, on_ranks
+from sets import mnist
 
 from fedmpi.cohort.samplers import Uniform
 from fedmpi.data import ShardSet

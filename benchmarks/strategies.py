@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from floor import ours
-from machine import machine, mnist
+from machine import machine
 from running import compare, lines, on_ranks
+from sets import mnist
 
 from fedmpi.strategies import STRATEGIES
 

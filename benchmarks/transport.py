@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from floor import Floor, ours, timed
-from machine import DATA, machine
+from machine import machine
 from running import compare, memory, on_ranks
+from sets import DATA
 
 import fedmpi
 from fedmpi import launch

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,15 @@ OPTIONAL = {"jinja2", "matplotlib", "sklearn"}
 FOUNDATIONS = {"numpy", "pydantic", "torch"} | set(sys.stdlib_module_names)
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
-every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def shown(paths: Iterable[Path]) -> list[str]:
+    return [path.relative_to(PACKAGE).as_posix() for path in paths]
 
 
 def room(path: Path) -> str:
@@ -41,7 +50,7 @@ def room(path: Path) -> str:
 
 def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
     """Dotted names that a module imports, in functions too unless `everywhere` is False; not for the checker alone."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [tree(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -54,6 +63,11 @@ def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
                 yield f"{node.module}.{alias.name}"
         elif everywhere or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             waiting += ast.iter_child_nodes(node)
+
+
+def tops(path: Path, everywhere: bool = True) -> set[str]:
+    """The packages that a module imports from, this one among them."""
+    return {name.split(".")[0] for name in imports(path, everywhere)}
 
 
 def rooms_of(path: Path) -> set[str]:
@@ -71,16 +85,15 @@ def test_every_room_has_a_place() -> None:
     assert here - {"__pycache__"} == set(BELOW)
 
 
-@every_module
-def test_imports_only_point_down(path: Path) -> None:
-    own = room(path)
-    beyond = rooms_of(path) - BELOW[own] - {own}
-    assert not beyond, f"{own} may not import {', '.join(sorted(beyond))}"
+def test_imports_only_point_down() -> None:
+    beyond = {path: rooms_of(path) - BELOW[room(path)] - {room(path)} for path in MODULES}
+    wrong = {path.relative_to(PACKAGE).as_posix(): sorted(rooms) for path, rooms in beyond.items() if rooms}
+    assert not wrong, f"these import from rooms that are not below theirs: {wrong}"
 
 
 def files_of(path: Path, names: Mapping[str, Path]) -> Iterator[str]:
     """The package's own files that a module imports when it is imported itself, for the checker alone too."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [tree(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
@@ -106,35 +119,28 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
     assert not imported, f"these import each other, or one that does: {', '.join(sorted(imported))}"
 
 
-@every_module
-def test_the_bottom_stands_on_little(path: Path) -> None:
-    if room(path) in BOTTOM:
-        outside = {name.split(".")[0] for name in imports(path)} - {"fedmpi"}
-        assert outside <= FOUNDATIONS
+def test_the_bottom_stands_on_little() -> None:
+    bottom = [path for path in MODULES if room(path) in BOTTOM]
+    assert not shown(path for path in bottom if not tops(path) <= FOUNDATIONS | {"fedmpi"})
 
 
-@every_module
-def test_only_comm_and_the_door_know_mpi(path: Path) -> None:
-    if room(path) not in ("comm", "__main__"):
-        assert "mpi4py" not in {name.split(".")[0] for name in imports(path)}
+def test_only_comm_and_the_door_know_mpi() -> None:
+    others = [path for path in MODULES if room(path) not in ("comm", "__main__")]
+    assert not shown(path for path in others if "mpi4py" in tops(path))
 
 
-@every_module
-def test_only_the_door_and_comm_name_the_world(path: Path) -> None:
-    names = {node.attr for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute)}
-    assert "COMM_WORLD" not in names or room(path) == "__main__"
+def test_only_the_door_names_the_world() -> None:
+    attributes = {path: {getattr(node, "attr", "") for node in ast.walk(tree(path))} for path in MODULES}
+    assert not shown(path for path in MODULES if "COMM_WORLD" in attributes[path] and room(path) != "__main__")
 
 
-@every_module
-def test_what_is_optional_is_imported_where_it_is_used(path: Path) -> None:
-    assert not OPTIONAL & {name.split(".")[0] for name in imports(path, everywhere=False)}
+def test_what_is_optional_is_imported_where_it_is_used() -> None:
+    assert not shown(path for path in MODULES if OPTIONAL & tops(path, everywhere=False))
 
 
-@every_module
-def test_every_module_says_what_it_is(path: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert docstring
-    assert docstring.split("\n\n")[0].endswith((".", ":"))
+def test_every_module_says_what_it_is() -> None:
+    first = {path: (ast.get_docstring(tree(path)) or "").split("\n\n")[0] for path in MODULES}
+    assert not shown(path for path in MODULES if not first[path].endswith((".", ":")))
 
 
 @pytest.mark.parametrize("module", ["fedmpi", "fedmpi.cli", "fedmpi.rounds", "fedmpi.launch"])

@@ -75,7 +75,9 @@ def test_every_refusal_is_asked_and_tried() -> None:
     assert all(refusal.__doc__ for refusal in refusals.REFUSALS)
 
 
-@pytest.mark.parametrize(("refusal", "strategy", "sections", "words"), EACH, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("refusal", "strategy", "sections", "words"), EACH, ids=lambda value: getattr(value, "__name__", str(value)[:40])
+)
 def test_it_names_the_field_before_a_model_is_made(
     shards: Path, refusal: Any, strategy: Any, sections: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
