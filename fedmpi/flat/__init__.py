@@ -1,4 +1,4 @@
-"""A model as one flat vector, and what its tensors are bound to."""
+"""A model as one flat vector, with its tensors bound to it."""
 
 from fedmpi.flat.model import ALIGNMENT, FlatModel, keep_private
 

@@ -1,4 +1,4 @@
-"""Tensors that are views of the flat vector: where user code rebinds or replaces one, it is seen."""
+"""Tensors bound to the flat vector: user code's rebinding or replacing of one is seen."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fedmpi.job import JobError
 
 
 class Bound:
-    """Tensors of a module that are views of a vector; `views` says which, by name.
+    """Tensors of a module bound to a vector: to its `views`, by name.
 
-    `take_over` follows a step of the module's own code: what was laid elsewhere is copied in and bound again.
-    `restore` drops it instead.  A buffer that is not persistent is scratch: it is restored, never taken over.
+    `take_over` follows a step of the module's own code: a tensor laid elsewhere is copied in and bound again.
+    `restore` drops it instead.  A buffer without persistence is scratch: it is restored, never taken over.
     """
 
     def __init__(self, model: nn.Module, views: Mapping[str, Tensor]) -> None:
@@ -38,7 +38,7 @@ class Bound:
             entries.append((place, view, view.data_ptr(), trained))
         self.shared = {name for name, count in owners.items() if count > 1}
         self.entries = [entry for entry in entries if entry[1].numel()]
-        # What is looked at in every step, as bare as can be.
+        # For the look in every step, as bare as can be.
         self.looks = [
             (place.holder, place.key, place.tensor, at, place, view, trained)
             for place, view, at, trained in self.entries
@@ -46,9 +46,9 @@ class Bound:
         ]
 
     def take_over(self) -> None:
-        """Copy what module code has laid elsewhere into the vector, and bind it again.
+        """Copy tensors laid elsewhere by module code into the vector, and bind them again.
 
-        JobError, naming the tensor, where it cannot be: a parameter replaced by another, a shape or type that changed.
+        Raises JobError, naming the tensor, for a parameter replaced by another and for a changed shape or type.
         """
         for holder, key, tensor, at, place, view, trained in self.looks:
             now = holder.get(key)
@@ -60,7 +60,7 @@ class Bound:
             self._bind(place, view, trained)
 
     def restore(self) -> None:
-        """Bind every tensor again, with what the vector says; what module code laid elsewhere is dropped."""
+        """Bind every tensor again, with the vector's values; tensors laid elsewhere by module code are dropped."""
         for place, view, at, trained in self.entries:
             if place.now is not place.tensor or place.tensor.data_ptr() != at:
                 self._bind(place, view, trained)
@@ -71,7 +71,7 @@ class Bound:
         place.put_back()
 
     def _fitting(self, place: Place, now: Any, view: Tensor, trained: bool) -> Tensor:
-        """What lies at a place now, if the vector can take it; JobError where not."""
+        """Return the tensor at a place now; JobError where the vector cannot take it."""
         if trained and now is not place.tensor:
             raise JobError(
                 f"model: its parameter {place.name!r} was replaced by another while a client trained, and no "

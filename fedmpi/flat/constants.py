@@ -1,4 +1,4 @@
-"""Tensors that do not travel, and must stay as they are."""
+"""The constants of a model: they do not travel, and must stay as they are."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ LOOKED = 2**20  # values of a constant that are looked at after every client: a 
 
 
 class Constants:
-    """Tensors that do not travel and must stay as they are: frozen parameters, large whole-number buffers."""
+    """Frozen parameters and large whole-number buffers: they do not travel, and must stay as they are."""
 
-    def __init__(self, kept: Sequence[tuple[str, Place]]) -> None:
-        self.kept = list(kept)
+    def __init__(self, places: Sequence[tuple[str, Place]]) -> None:
+        self.places = list(places)
         self.note()
 
     def note(self) -> None:
-        """Take what they hold now for what they should hold."""
+        """Take the values of now for the right ones."""
         self.looked = False
-        self.marks = [(place.tensor.data_ptr(), place.tensor._version) for _, place in self.kept]
-        self.sums: list[Any] = [_sum(place.tensor) for _, place in self.kept]
+        self.marks = [(place.tensor.data_ptr(), place.tensor._version) for _, place in self.places]
+        self.sums: list[Any] = [_sum(place.tensor) for _, place in self.places]
 
     def check(self) -> None:
-        """JobError, naming it, where one has moved; of large ones the values are looked at once in a launch."""
-        for at, ((kind, place), mark, total) in enumerate(zip(self.kept, self.marks, self.sums, strict=True)):
+        """Raise JobError, naming it, where one has moved; of large ones the values are looked at once in a launch."""
+        for at, ((kind, place), mark, total) in enumerate(zip(self.places, self.marks, self.sums, strict=True)):
             now = place.now
             if isinstance(now, Tensor) and not (kind == "parameter" and now.requires_grad):
                 same = now is place.tensor and (now.data_ptr(), now._version) == mark
@@ -49,7 +49,7 @@ class Constants:
 
 
 def _sum(tensor: Tensor) -> Any:
-    """A sum of a tensor's bits in two ways, exact and quick: what moves changes one of them."""
+    """Return the sum of a tensor's bits in two ways, exact and quick: a change of the tensor changes one of them."""
     if not tensor.numel():
         return 0
     flat = tensor.detach().contiguous().view(-1)

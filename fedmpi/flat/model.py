@@ -1,4 +1,4 @@
-"""A model's tensors and gradients as views of two vectors: what is trained is one slice, what travels is one slice."""
+"""A model's tensors and gradients as views of two vectors: trained values are a slice, shared ones another."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ALIGNMENT = 64  # bytes: every tensor begins on a cache line
 
 
 class FlatModel:
-    """A model whose parameters and floating buffers are views of `values`, and whose gradients fill `grads`.
+    """A model with parameters and floating buffers as views of `values`, and gradients in `grads`.
 
     `values` is `[private buffers | private trained | shared trained | shared buffers]`, each tensor on a 64-byte
-    boundary with zeros between.  `trained` is the slice that training changes, `shared` the one that travels.
-    `private(name)` names the tensors with each client.  Frozen parameters and buffers of whole numbers stay out of the
-    vector: the first are `constants`, of the others small ones (`whole`: a BatchNorm's count) ride beside it.
-    `restore()` is how clients served one after another do not see each other.
+    boundary with zeros between.  `trained` is the slice changed by training, `shared` the travelling one.
+    `private(name)` is True for a tensor left with each client.  Frozen parameters and buffers of whole numbers stay out
+    of the vector: the first are `constants`, of the others small ones (`whole`: a BatchNorm's count) ride beside it.
+    `restore()` keeps clients served one after another from seeing each other.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class FlatModel:
         return view
 
     def _hold(self, views: dict[str, Tensor]) -> None:
-        """Bind what the vector holds, and take note of all that the module has beside it."""
+        """Bind the tensors of the vector, and take note of everything beside it in the module."""
         rest = [(kind, place) for kind, place in places(self.model) if place.name not in views]
         whole = [place for kind, place in rest if kind == "buffer" and place.persistent and rides(place.tensor)]
         loose = [place for kind, place in rest if kind == "buffer" and not place.persistent]
@@ -89,16 +89,16 @@ class FlatModel:
 
     @property
     def size(self) -> int:
-        """Values that travel, padding included."""
+        """Return the number of shared values, padding included."""
         return self.shared.stop - self.shared.start
 
     @property
     def count(self) -> int:
-        """Trained parameters, padding excluded."""
+        """Return the number of trained values, padding excluded."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     def gradient(self, loss: Tensor) -> list[Tensor]:
-        """Gradients of the trained parameters, in their order; zeros for one that the loss does not reach."""
+        """Return the gradients of the trained parameters, in their order; zeros for one out of the loss's reach."""
         try:
             return list(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
         except RuntimeError:
@@ -115,7 +115,7 @@ class FlatModel:
         torch._foreach_copy_(self.grad_views, list(gradients))
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
-        """The tensors that travel, by name, as views of a vector `(size,)` laid out like `values[shared]`."""
+        """Return the shared tensors, by name, as views of a vector `(size,)` laid out like `values[shared]`."""
         start = self.shared.start
         shapes = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         return {
@@ -125,30 +125,30 @@ class FlatModel:
         }
 
     def restore(self) -> None:
-        """Every tensor its view again, and all that lies beside the vector as it was received: for the next client."""
+        """Bind every tensor to its view again, and put back all beside the vector as received: for the next client."""
         self.bound.restore()
         self.whole.restore()
         self.scratch.restore()
 
     def note(self) -> None:
-        """What lies beside the vector now is what every client begins with."""
+        """Take everything beside the vector, as it is now, for every client's start."""
         self.whole.received = self.whole.values()
         self.constants.note()
         self.scratch.note()
 
     def take_over(self) -> None:
-        """After a step of the module's code: what it has laid elsewhere is in the vector, and bound again."""
+        """Copy tensors laid elsewhere by a step of the module's code into the vector, and bind them again."""
         self.bound.take_over()
 
     def check(self) -> None:
-        """JobError, naming the tensor, for what a client's training changed and no round could carry."""
+        """Raise JobError, naming the tensor, for a change by a client's training out of any round's reach."""
         self.bound.take_over()
         self.constants.check()
         self.scratch.check()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """The model is used and then is as it was: its values in place, its buffers, what it counts."""
+        """Put the model back after its use: its values in place, its buffers, its counts."""
         buffers, counts = self.values[self.trained.stop :].clone(), self.whole.values()
         received, self.whole.received = self.whole.received, counts
         try:
@@ -160,19 +160,19 @@ class FlatModel:
             self.whole.received = received
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that the module holds, by name: parameters, then buffers, those that are not persistent too."""
+        """Return all tensors of the module, by name: parameters, then buffers, persistent or not."""
         return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
 
     def name(self, place: int) -> str | None:
-        """The tensor at a place of what travels `(size,)`; None between tensors."""
+        """Return the name of the tensor at a place of the shared values `(size,)`; None between tensors."""
         at = self.shared.start + place
         return next((name for name, here in self.slices.items() if here.start <= at < here.stop), None)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The model under its own names, every tensor a contiguous copy on the host."""
+        """Return the model's tensors under its own names, each a contiguous copy on the host."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
 
 def keep_private(names: Collection[str]) -> Callable[[str], bool]:
-    """A `private` that keeps tensors whose name begins with one of `names` (a module's path, or a tensor's)."""
+    """Return a `private` for tensors with names that begin with one of `names` (a module's path, or a tensor's)."""
     return lambda name: any(name == prefix or name.startswith(prefix + ".") for prefix in names)

@@ -1,4 +1,4 @@
-"""Where a module holds its tensors."""
+"""The places of a module's tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmpi.job import JobError
 
 @dataclass(eq=False)
 class Place:
-    """Where a module holds a tensor: `holder[key]`, one of its dicts; `name` is the tensor's, dots and all."""
+    """The place of a tensor in a module: `holder[key]`, one of its dicts; `name` is the tensor's, dots and all."""
 
     name: str
     holder: dict[str, Any]
@@ -32,19 +32,19 @@ class Place:
 
 
 def places(model: nn.Module) -> Iterator[tuple[str, Place]]:
-    """Every place of a parameter ("parameter") or buffer ("buffer"), under the first name of what it holds."""
+    """Yield every place of a parameter ("parameter") or buffer ("buffer"), under its tensor's first name."""
     names: dict[int, str] = {}
     for prefix, module in model.named_modules():
         for kind, holder in (("parameter", module._parameters), ("buffer", module._buffers)):
             for key, tensor in holder.items():
                 if tensor is not None:
                     name = names.setdefault(id(tensor), f"{prefix}.{key}" if prefix else key)
-                    kept = key not in module._non_persistent_buffers_set or kind == "parameter"
-                    yield kind, Place(name, holder, key, tensor, kept)
+                    persistent = key not in module._non_persistent_buffers_set or kind == "parameter"
+                    yield kind, Place(name, holder, key, tensor, persistent)
 
 
 def refuse_shared_memory(tensors: Sequence[tuple[str, Tensor]], bound: Callable[[str], bool]) -> None:
-    """Refuse tensors that overlap in memory without being one: laid into a vector they would part, and say nothing."""
+    """Refuse tensors with overlapping memory, unless they are one: laid into a vector they would silently part."""
     ranges = []
     for name, tensor in tensors:
         if tensor.numel() and not tensor.is_meta:

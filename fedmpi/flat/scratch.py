@@ -1,4 +1,4 @@
-"""What a module keeps beside its tensors: no client sees what another's examples left there."""
+"""The scratch of a module beside its tensors: no client sees the traces of another's examples."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from fedmpi.flat.places import Place
 from fedmpi.job import JobError
 
-OWN = frozenset(vars(nn.Module()))  # what torch keeps of a module: `training`, its dicts, its hooks
+OWN = frozenset(vars(nn.Module()))  # torch's own of a module: `training`, its dicts, its hooks
 
 
 class Scratch:
-    """What a module keeps beside its parameters and persistent buffers: as it was, for every client.
+    """The values of a module beside its parameters and persistent buffers, put back for every client.
 
-    That is: buffers of whole numbers that are not persistent, buffers that are not there yet, and plain attributes,
-    tensors or not (what lies inside a list or a dict is not looked at).  A client must not see what another's examples
-    left there.  torch's own modules keep nothing so.
+    These are buffers of whole numbers without persistence, buffers not there yet, and plain attributes, tensors or not
+    (the insides of a list or a dict are not looked at).  A client must not see the traces of another's examples.
+    torch's own modules keep nothing so.
     """
 
     def __init__(self, model: nn.Module, integers: Sequence[Place]) -> None:
@@ -39,18 +39,18 @@ class Scratch:
         ]
 
     def note(self) -> None:
-        """Take what the buffers hold now for what every client begins with."""
+        """Take the buffers' values of now for every client's start."""
         self.integers = [(place, place.tensor.clone()) for place in self.loose]
 
     def attributes(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors that are plain attributes, by name; a parameter under another name stays what it is."""
+        """Yield plain attributes with a tensor, by name; a parameter under another name is left out."""
         for (prefix, _), first, tensors in zip(self.modules, self.first, self.tensors, strict=True):
             for key in tensors:
                 if not isinstance(first[key], nn.Parameter):
                     yield (f"{prefix}.{key}" if prefix else key), first[key]
 
     def switched(self) -> list[str]:
-        """Names of plain attributes that say True now and did not: what one client began, none other would know."""
+        """Return names of plain attributes turned True: one client began something unknown to the others."""
         return [
             f"{prefix}.{key}" if prefix else key
             for (prefix, module), first in zip(self.modules, self.first, strict=True)
@@ -82,7 +82,7 @@ class Scratch:
                     attributes[key] = value
 
     def check(self) -> None:
-        """JobError, naming it, for a parameter, module or persistent buffer that came while a client trained."""
+        """Raise JobError, naming it, for a parameter, module or persistent buffer new since a client trained."""
         for (prefix, module), (parameters, buffers, children) in zip(self.modules, self.keys, strict=True):
             came = [key for key in module._parameters if key not in parameters]
             came += [key for key in module._modules if key not in children]
@@ -92,8 +92,8 @@ class Scratch:
                     f"model: {name!r} came while a client trained, and no optimiser knows it; make it in __init__"
                 )
             for key, value in module._buffers.items():
-                kept = key not in module._non_persistent_buffers_set
-                if kept and value is not None and buffers.get(key) is None:
+                persistent = key not in module._non_persistent_buffers_set
+                if persistent and value is not None and buffers.get(key) is None:
                     name = f"{prefix}.{key}" if prefix else key
                     raise JobError(
                         f"model: its buffer {name!r} was filled while a client trained; give it its shape in __init__, "

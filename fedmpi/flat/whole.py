@@ -1,4 +1,4 @@
-"""Small buffers of whole numbers, which do change: a BatchNorm's count, a flag."""
+"""Small buffers of whole numbers, free to change: a BatchNorm's count, a flag."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ COUNTED = "num_batches_tracked"  # BatchNorm's own: a count, whatever it looks l
 
 
 class Whole:
-    """Small buffers of whole numbers, `(values,)` int64 laid end to end: how they change, and what that means.
+    """Small buffers of whole numbers, `(values,)` int64 laid end to end, and the meaning of their changes.
 
-    `received` is what the broadcast said, and every client begins with it.
+    `received` are the values of the broadcast, every client's start.
     """
 
-    def __init__(self, kept: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[Place]) -> None:
         unique: dict[str, list[Place]] = {}
-        for place in kept:
+        for place in places:
             unique.setdefault(place.name, []).append(place)
-        self.kept = list(unique.values())
-        ends = [0, *itertools.accumulate(owners[0].tensor.numel() for owners in self.kept)]
+        self.buffers = list(unique.values())
+        ends = [0, *itertools.accumulate(owners[0].tensor.numel() for owners in self.buffers)]
         self.spans = [slice(*pair) for pair in itertools.pairwise(ends)]
         self.size = ends[-1]
-        for owners in self.kept:
+        for owners in self.buffers:
             if not owners[0].tensor.is_contiguous():  # one that was expanded cannot be written to
                 dense = owners[0].tensor.contiguous()
                 for place in owners:
                     place.tensor = dense
                     place.put_back()
-        self.kinds = [(owners[0].tensor.shape, owners[0].tensor.dtype) for owners in self.kept]
+        self.kinds = [(owners[0].tensor.shape, owners[0].tensor.dtype) for owners in self.buffers]
         self.received = self.values()
 
     def values(self) -> Tensor:
-        """What they hold now `(values,)`, on the host.  JobError where one is of another shape or type."""
+        """Return the values of now `(values,)`, on the host; JobError where a buffer has another shape or type."""
         parts = []
-        for owners, (shape, dtype) in zip(self.kept, self.kinds, strict=True):
+        for owners, (shape, dtype) in zip(self.buffers, self.kinds, strict=True):
             for place in owners:
                 now = place.now
                 if not isinstance(now, Tensor) or now.shape != shape or now.dtype != dtype:
@@ -57,8 +57,8 @@ class Whole:
         return torch.cat(parts).cpu() if parts else torch.zeros(0, dtype=torch.int64)
 
     def restore(self) -> None:
-        """Every client begins with what was received."""
-        for owners, span in zip(self.kept, self.spans, strict=True):
+        """Put the received values back, for the next client."""
+        for owners, span in zip(self.buffers, self.spans, strict=True):
             tensor = owners[0].tensor
             with torch.no_grad():
                 tensor.copy_(self.received[span].view(tensor.shape))
@@ -66,14 +66,14 @@ class Whole:
                 place.put_back()
 
     def changes(self, forwards: int, examples: int) -> Tensor:
-        """How far they have moved from what was received `(values,)`, after so many training passes over examples.
+        """Return the change from the received values `(values,)`, after so many `forwards` over so many `examples`.
 
-        JobError, naming it, for a change that is no count and sets no flag: there is no way to add it up.
+        Raises JobError, naming the buffer, for a change neither of a count nor of a flag: it could not be added up.
         """
         if not self.size:
             return self.received
         changed = self.values() - self.received
-        for owners, span in zip(self.kept, self.spans, strict=True):
+        for owners, span in zip(self.buffers, self.spans, strict=True):
             moved, name = changed[span], owners[0].name
             if not moved.any():
                 continue
@@ -93,13 +93,13 @@ class Whole:
         return changed
 
     def merged(self, changes: NDArray[Any], clients: NDArray[Any]) -> NDArray[np.int64]:
-        """What they come to `(values,)` after a round: `changes` summed over clients, and how many `clients` made one.
+        """Return the values `(values,)` after a round, by `changes` summed over clients and the number of `clients`.
 
         Where each of them took a 0 to 1 it is a flag, and set; else a count, and the changes are added up.
         """
         before = self.received.numpy()
         merged: NDArray[np.int64] = before + changes.astype(np.int64)
-        for owners, span in zip(self.kept, self.spans, strict=True):
+        for owners, span in zip(self.buffers, self.spans, strict=True):
             moved = changes[span] > 0
             sets = (before[span] == 0) & (changes[span] == clients[span])
             if COUNTED not in owners[0].name and sets[moved].all():
@@ -112,11 +112,11 @@ class Whole:
                 )
         return merged
 
-    def told(self, before: NDArray[Any], after: NDArray[Any]) -> tuple[list[str], list[str]]:
-        """Names of the counts and of the flags that a round has moved, BatchNorm's own counts aside."""
+    def moved(self, before: NDArray[Any], after: NDArray[Any]) -> tuple[list[str], list[str]]:
+        """Return names of the counts and of the flags moved by a round, BatchNorm's own counts aside."""
         counts: list[str] = []
         flags: list[str] = []
-        for owners, span in zip(self.kept, self.spans, strict=True):
+        for owners, span in zip(self.buffers, self.spans, strict=True):
             if (before[span] != after[span]).any() and COUNTED not in owners[0].name:
                 sets = ((before[span] == 0) & (after[span] == 1))[before[span] != after[span]].all()
                 (flags if sets else counts).append(owners[0].name)
@@ -124,7 +124,7 @@ class Whole:
 
 
 def rides(tensor: Tensor) -> bool:
-    """A buffer of whole numbers small enough to ride beside the vector."""
+    """Return whether a tensor is a buffer of whole numbers small enough to ride beside the vector."""
     return not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel() <= RIDES
 
 

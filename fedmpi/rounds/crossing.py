@@ -157,7 +157,7 @@ class Crossing:
             return
         before = state.counts.copy()
         state.counts[:] = whole.merged(*self.tally.changes)
-        for names, what in zip(whole.told(before, state.counts), WHOLE, strict=True):
+        for names, what in zip(whole.moved(before, state.counts), WHOLE, strict=True):
             if new := [name for name in names if name not in scribe.counts]:
                 note(f"the model's {', '.join(map(repr, new))}: {what}")
                 scribe.counts.update(new)
