@@ -1,1 +1,1 @@
-"""The cohort of a round, and the ranks that serve it."""
+"""The cohort of a round, and its serving ranks."""

@@ -1,4 +1,4 @@
-"""Which rank serves whom: the same on every rank, so nothing is sent."""
+"""The deal of clients to ranks: the same on every rank, so nothing is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def deal(costs: NDArray[np.int64], seats: int) -> list[list[int]]:
-    """Places `0..len(costs)-1` of a cohort dealt to `seats` ranks, largest first, each to the least loaded rank.
+    """Deal places `0..len(costs)-1` of a cohort to `seats` ranks, largest first, each to the least loaded rank.
 
     So ranks finish together (Graham 1969: within a third of the best).  Ties go to the lower place and seat.
     """

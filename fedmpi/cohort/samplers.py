@@ -23,7 +23,7 @@ class Drawn:
 
     clients: Clients  # distinct, ascending
     times: NDArray[np.int64]  # how often each was drawn: a factor of its weight; ones without replacement
-    told: dict[str, Any]  # entries of the journal line about the draw; {} for none
+    notes: dict[str, Any]  # entries of the journal line about the draw; {} for none
 
 
 class Sampler(ABC):
@@ -195,7 +195,7 @@ class PowerOfChoice(Sampler):
     def choose(self, candidates: Drawn, losses: NDArray[np.float64]) -> Drawn:
         """Return the highest losses; ties go to the lower index, and clients without a score (NaN) come last."""
         highest = np.argsort(-losses, kind="stable")[: self.size]
-        return _once(candidates.clients[np.sort(highest)], **candidates.told)
+        return _once(candidates.clients[np.sort(highest)], **candidates.notes)
 
 
 class Trace(Sampler):
@@ -258,8 +258,8 @@ def _some(numbers: NDArray[Any]) -> str:
     return ", ".join(map(str, numbers[:8].tolist())) + (" ..." if len(numbers) > 8 else "")
 
 
-def _once(clients: NDArray[Any], **told: Any) -> Drawn:
-    return Drawn(clients.astype(np.int64), np.ones(len(clients), dtype=np.int64), told)
+def _once(clients: NDArray[Any], **notes: Any) -> Drawn:
+    return Drawn(clients.astype(np.int64), np.ones(len(clients), dtype=np.int64), notes)
 
 
 def _counted(draws: NDArray[np.int64]) -> Drawn:

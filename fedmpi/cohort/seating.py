@@ -1,4 +1,4 @@
-"""Which rank serves which clients: the same on every rank, so nothing is sent."""
+"""The clients of each rank: the same on every rank, so nothing is sent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Costs = Callable[[Clients], NDArray[np.int64]]  # what it costs to serve each cl
 
 @dataclass(frozen=True)
 class Seating:
-    """The ranks that serve clients, in their order: `seats` of them, this rank on `seat`, None where it serves nobody.
+    """The serving ranks, in their order: `seats` of them, this rank on `seat`, None where it serves nobody.
 
-    Clients are dealt by their cost, so that ranks finish together.  Where clients `stay`, because what they keep lies
-    in one rank's own memory, each is always served by the same rank.
+    Clients are dealt by their cost, so ranks finish together.  Where clients `stay`, because their keepsakes lie in
+    one rank's own memory, each is always served by the same rank.
     """
 
     seat: int | None
@@ -36,7 +36,7 @@ class Seating:
         return cls(me - 1 if me else None, ranks - 1, 1, costs, stay)
 
     def hands(self, clients: Clients, costs: Costs | None = None) -> list[list[int]]:
-        """Return the places among `clients` that each seat serves; by other `costs` where they are given."""
+        """Return each seat's places among `clients`, by other `costs` where they are given."""
         if not len(clients):
             return [[] for _ in range(self.seats)]
         if self.stay:
@@ -44,7 +44,7 @@ class Seating:
         return deal((costs or self.costs)(clients), self.seats)
 
     def places(self, clients: Clients, costs: Costs | None = None) -> list[int]:
-        """Return the places among `clients` that this rank serves."""
+        """Return this rank's places among `clients`."""
         return [] if self.seat is None else self.hands(clients, costs)[self.seat]
 
     def rank(self, seat: int) -> int:

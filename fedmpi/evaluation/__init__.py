@@ -1,4 +1,4 @@
-"""How good a model is: tasks with their metrics, scores of all test examples and of each client's own."""
+"""The quality of a model: tasks with their metrics, scores of all test examples and of each client's own."""
 
 from fedmpi.evaluation.central import central, ready
 from fedmpi.evaluation.metrics import Metric, client_scores, higher_is_better

@@ -73,7 +73,7 @@ class _Stream:
         room, _, name = metric.stream.partition(".")
         options = dict(metric.options, sync_on_compute=False)
         if room == "classification":
-            options["validate_args"] = False  # a check of every batch for what the task has made so
+            options["validate_args"] = False  # a check of every batch for a form already given by the task
         if name.startswith("Multiclass"):
             options["num_classes"] = outputs.shape[-1]
         with warnings.catch_warnings():

@@ -1,13 +1,13 @@
-"""What is asked of the model: how stored examples become inputs, what the loss is, which metrics there are.
+"""The tasks of a model: inputs from stored examples, a loss, predictions and metrics.
 
-A task of your own is `package.module:Task`.  Any class with these will do; the trainer passes of `scale`, `dtype`,
-`classes` and `target_shape` what `__init__` asks for by name, and a job's `[task]` table gives its other arguments:
+A task of your own is `package.module:Task`.  Any class with these will do; of `scale`, `dtype`, `classes`
+and `target_shape` the trainer passes those named in `__init__`; a job's `[task]` table gives its other arguments:
 
     class Masked:
         name = "masked"
         metrics = {"bias": lambda outputs, y: (outputs - y).mean()}     # (all outputs, all y) -> a number, or {}
 
-        def inputs(self, x): return x.float()                           # stored (N, ...) -> what the model takes
+        def inputs(self, x): return x.float()                           # stored (N, ...) -> the model's inputs
         def loss(self, outputs, y): return (outputs - y)[y > 0].square().mean()      # a scalar tensor, mean of a batch
         def outputs(self, classes): return 1                            # how many outputs a built-in model gets
 
@@ -19,7 +19,7 @@ or begin from one of these, and keep its metrics:
         def loss(self, outputs, y): return cross_entropy(outputs, y, label_smoothing=0.1)
 
 A metric function may carry an attribute `higher_is_better`; True where it has none.  `predict(outputs)`, where there is
-one, says what `fedmpi predict` writes; `vote(outputs)`, what several models with outputs `(K, N, ...)` say together
+one, gives the columns of `fedmpi predict`; `vote(outputs)` makes one model's outputs of several models' `(K, N, ...)`
 (their mean, where there is none).
 """
 
@@ -42,7 +42,7 @@ Shape = tuple[int, ...]
 
 
 class Scaled:
-    """Examples that are numbers: stored values times `scale` (1/255 for bytes of an image), in the model's `dtype`."""
+    """Examples of numbers: stored values times `scale` (1/255 for bytes of an image), in the model's `dtype`."""
 
     def __init__(self, scale: float = 1.0, dtype: torch.dtype = torch.float32, classes: tuple[str, ...] = ()) -> None:
         self.scale, self.dtype, self.classes = scale, dtype, classes
@@ -67,16 +67,16 @@ class Classification(Scaled):
 
     @property
     def label_count(self) -> int:
-        """The number of labels that targets may hold, from 0 up."""
+        """Return the number of labels, from 0 up."""
         return len(self.classes)
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)
 
-    def misfit(self, made: Shape, y: Shape) -> Shape | None:
-        """The shape that outputs should have beside targets `y`, where `made` is another."""
+    def misfit(self, shape: Shape, y: Shape) -> Shape | None:
+        """Return the right shape of outputs beside targets `y`, where `shape` is another."""
         wanted = (y[0], len(self.classes), *y[1:])
-        return None if made == wanted else wanted
+        return None if shape == wanted else wanted
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, y.long())
@@ -101,15 +101,15 @@ class Binary(Scaled):
 
     @property
     def label_count(self) -> int:
-        """The number of labels that targets may hold, from 0 up."""
+        """Return the number of labels, from 0 up."""
         return 2
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return 1
 
-    def misfit(self, made: Shape, y: Shape) -> Shape | None:
-        """The shape that outputs should have beside targets `y`, where `made` is another."""
-        return _as_many(made, y)
+    def misfit(self, shape: Shape, y: Shape) -> Shape | None:
+        """Return the right shape of outputs beside targets `y`, where `shape` is another."""
+        return _as_many(shape, y)
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(outputs.reshape(y.shape), y.to(outputs.dtype))
@@ -141,9 +141,9 @@ class Regression(Scaled):
     def outputs(self, classes: tuple[str, ...]) -> int:
         return math.prod(self.target_shape)
 
-    def misfit(self, made: Shape, y: Shape) -> Shape | None:
-        """The shape that outputs should have beside targets `y`, where `made` is another."""
-        return _as_many(made, y)
+    def misfit(self, shape: Shape, y: Shape) -> Shape | None:
+        """Return the right shape of outputs beside targets `y`, where `shape` is another."""
+        return _as_many(shape, y)
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.mse_loss(outputs.reshape(y.shape), y.to(outputs.dtype))
@@ -153,9 +153,9 @@ class Regression(Scaled):
 
 
 class NextCharacter:
-    """The character that comes next: `x` `(N, T)` indices, logits `(N, T, vocabulary)`, cross-entropy.
+    """The next character: `x` `(N, T)` indices, logits `(N, T, vocabulary)`, cross-entropy.
 
-    `y` is `(N, T)`, the next character of every position, or `(N,)`, that of the last position alone.
+    `y` is `(N, T)`, the next character of every position, or `(N,)`, the one after the last position alone.
     """
 
     name = "next-character"
@@ -171,17 +171,17 @@ class NextCharacter:
 
     @property
     def label_count(self) -> int:
-        """The number of labels that targets may hold, from 0 up."""
+        """Return the number of labels, from 0 up."""
         return len(self.classes)
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         return len(classes)
 
-    def misfit(self, made: Shape, y: Shape) -> Shape | None:
-        """The shape that outputs should have beside targets `y`, where `made` is another."""
+    def misfit(self, shape: Shape, y: Shape) -> Shape | None:
+        """Return the right shape of outputs beside targets `y`, where `shape` is another."""
         wanted = (*y, len(self.classes))
-        each = len(y) == 1 and len(made) == 3 and (made[0], made[2]) == wanted  # the last position counts
-        return None if each or made == wanted else wanted
+        each = len(y) == 1 and len(shape) == 3 and (shape[0], shape[2]) == wanted  # the last position counts
+        return None if each or shape == wanted else wanted
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(*aligned(outputs, y))
@@ -193,15 +193,18 @@ class NextCharacter:
         return _log(outputs.softmax(-1).mean(0))
 
 
-def _as_many(made: Shape, y: Shape) -> Shape | None:
-    """A number for each of `y`, in their shape or in one row an example; dimensions of one do not count."""
+def _as_many(shape: Shape, y: Shape) -> Shape | None:
+    """Return the right shape of a number for each of `y`, where `shape` is another.
+
+    Right are their shape and one row an example; dimensions of one do not count.
+    """
     wanted = (y[0], math.prod(y[1:]))
-    laid = {tuple(size for size in shape if size != 1) for shape in (y, wanted)}
-    return None if tuple(size for size in made if size != 1) in laid else wanted
+    laid = {tuple(size for size in one if size != 1) for one in (y, wanted)}
+    return None if tuple(size for size in shape if size != 1) in laid else wanted
 
 
 def _log(chances: Tensor) -> Tensor:
-    """Logarithms of probabilities, of which none is taken for impossible."""
+    """Return logarithms of probabilities, none of them taken for impossible."""
     return chances.clamp_min(torch.finfo(chances.dtype).tiny).log()
 
 

@@ -29,7 +29,7 @@ class Ensemble(nn.Module):
         return outputs
 
     def voting(self) -> Ensemble:
-        """Return the ensemble without members that have no vote."""
+        """Return the ensemble of the members with a vote."""
         if any(self.votes):
             self.members = nn.ModuleList([self.members[place] for place, votes in enumerate(self.votes) if votes])
             self.votes = [True] * len(self.members)

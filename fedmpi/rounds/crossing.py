@@ -180,7 +180,7 @@ class Crossing:
             "lost": {"ranks": [], "clients": []},
         }
         line |= {"stages": {**stages, **tally.counted}} if stages or tally.counted else {}
-        line |= {"cohort": self.drawn.told} if self.drawn.told else {}
+        line |= {"cohort": self.drawn.notes} if self.drawn.notes else {}
         self.line = add(self.before.line if self.before else {}, line)
         if not self.last:
             state.crossing += 1

@@ -76,7 +76,9 @@ def made(
 
 def same(one: Drawn, other: Drawn) -> bool:
     return (
-        np.array_equal(one.clients, other.clients) and np.array_equal(one.times, other.times) and one.told == other.told
+        np.array_equal(one.clients, other.clients)
+        and np.array_equal(one.times, other.times)
+        and one.notes == other.notes
     )
 
 
@@ -142,7 +144,7 @@ def test_ids_are_read_by_no_one_but_the_trace(name: str) -> None:
 
     arguments = {"seed": 1, "clients": 3, "size": 2, "sizes": np.ones(3, dtype=np.int64), "ids": ids}
     sampler: Sampler = SAMPLERS.choose(Component(name=name), **arguments)
-    assert sampler.draw(1).told == ({"candidates": 3} if sampler.asks else {})
+    assert sampler.draw(1).notes == ({"candidates": 3} if sampler.asks else {})
 
 
 @lawful
@@ -283,7 +285,7 @@ def test_power_of_choice_keeps_the_highest_losses(data: st.DataObject) -> None:
     candidates = data.draw(st.integers(size, clients))
     sampler = made("power-of-choice", {"candidates": candidates}, 7, clients, size)
     drawn = sampler.draw(1)
-    assert drawn.told == {"candidates": candidates}
+    assert drawn.notes == {"candidates": candidates}
     assert len(drawn.clients) == candidates
     some = st.sampled_from([0.0, 0.5, 2.0, math.inf, math.nan])
     losses = data.draw(st.lists(some, min_size=candidates, max_size=candidates))
@@ -294,7 +296,7 @@ def test_power_of_choice_keeps_the_highest_losses(data: st.DataObject) -> None:
     chosen = sampler.choose(drawn, np.array(losses))
     assert chosen.clients.tolist() == sorted(client for client, _ in ranked[:size])
     assert chosen.times.tolist() == [1] * size
-    assert chosen.told == {"candidates": candidates}
+    assert chosen.notes == {"candidates": candidates}
     assert sampler.most == size
 
 

@@ -170,7 +170,7 @@ def test_rounds_are_those_of_a_loop_over_every_moment(tmp_path_factory: pytest.T
         else:
             cohort, told = expected
             drawn = trace.draw(round)
-            assert (drawn.clients.tolist(), drawn.told) == (cohort, told)
+            assert (drawn.clients.tolist(), drawn.notes) == (cohort, told)
             assert drawn.times.tolist() == [1] * len(cohort)
             assert told["asked"] == len(cohort) + told["late"] + told["gone"]
 
@@ -200,7 +200,7 @@ def test_the_worlds_above_hold_what_they_are_meant_to() -> None:
 
 
 def same(one: Drawn, other: Drawn) -> bool:
-    return one.clients.tolist() == other.clients.tolist() and one.told == other.told
+    return one.clients.tolist() == other.clients.tolist() and one.notes == other.notes
 
 
 @settings(lawful, max_examples=50)
@@ -229,7 +229,7 @@ def test_a_client_that_the_file_does_not_name_is_never_there(tmp_path: Path) -> 
     trace = sampler(written(tmp_path, "client,start,end\nbob,0,\neve,0,\n"), 6)
     drawn = trace.draw(1)
     assert drawn.clients.tolist() == [1, 4]
-    assert drawn.told == {"clock": 0.0, "available": 2, "asked": 2, "late": 0, "gone": 0}
+    assert drawn.notes == {"clock": 0.0, "available": 2, "asked": 2, "late": 0, "gone": 0}
 
 
 def test_over_selection_asks_for_no_more_than_its_product(tmp_path: Path) -> None:
@@ -240,13 +240,13 @@ def test_over_selection_asks_for_no_more_than_its_product(tmp_path: Path) -> Non
     arguments = {"seed": 0, "clients": 99, "ids": lambda: ids, "work": np.zeros(99)}
     for size, asked in ((50, 55), (11, 13)):
         trace: Sampler = SAMPLERS.choose(component, size=size, **arguments)
-        assert trace.draw(1).told["asked"] == asked
+        assert trace.draw(1).notes["asked"] == asked
 
 
 def test_a_late_joiner_is_waited_for_and_an_empty_end_is_for_ever(tmp_path: Path) -> None:
     trace = sampler(written(tmp_path, "client,start,end,latency\nada,0,2,1\nbob,100,,1\n"), 2)
     assert [trace.draw(round).clients.tolist() for round in (1, 2, 3, 4)] == [[0], [0], [1], [1]]
-    assert [trace.draw(round).told["clock"] for round in (1, 2, 3, 4)] == [1, 2, 101, 102]
+    assert [trace.draw(round).notes["clock"] for round in (1, 2, 3, 4)] == [1, 2, 101, 102]
 
 
 def test_who_is_there_over_the_end_of_a_period_stays(tmp_path: Path) -> None:
@@ -254,14 +254,14 @@ def test_who_is_there_over_the_end_of_a_period_stays(tmp_path: Path) -> None:
     text = "client,start,end,latency\nada,22,24,7\nada,0,6,7\n"
     trace = sampler(written(tmp_path, text), 1, period=24)
     assert [trace.draw(round).clients.tolist() for round in (1, 2, 3)] == [[], [0], []]
-    assert [trace.draw(round).told["clock"] for round in (1, 2, 3)] == [6, 29, 30]
+    assert [trace.draw(round).notes["clock"] for round in (1, 2, 3)] == [6, 29, 30]
 
 
 def test_always_there_is_there_whatever_the_period(tmp_path: Path) -> None:
     text = "client,start,end,latency\nada,12,24,100\nada,0,12,100\nbob,0,,100\n"
     trace = sampler(written(tmp_path, text), 2, period=24)
     assert trace.draw(3).clients.tolist() == [0, 1]
-    assert trace.draw(3).told["clock"] == 300
+    assert trace.draw(3).notes["clock"] == 300
 
 
 def test_far_periods_are_as_exact_as_the_first(tmp_path: Path) -> None:
@@ -269,12 +269,12 @@ def test_far_periods_are_as_exact_as_the_first(tmp_path: Path) -> None:
     trace = sampler(written(tmp_path, "client,start,end,latency\nada,0,0.3,0.3\n"), 1, period=0.7)
     cohorts = [trace.draw(round).clients.tolist() for round in range(1, 3001)]
     assert cohorts == [[0]] * 3000
-    assert trace.draw(3000).told["clock"] == pytest.approx(2999 * 0.7 + 0.3, rel=1e-12)
+    assert trace.draw(3000).notes["clock"] == pytest.approx(2999 * 0.7 + 0.3, rel=1e-12)
 
 
 def test_joined_lines_work_at_the_pace_of_the_first(tmp_path: Path) -> None:
     text = "client,start,end,speed,latency\nada,5,20,100,9\nada,0,5,2,1\n"
-    assert sampler(written(tmp_path, text), 1, [20] * 6).draw(1).told["clock"] == 11
+    assert sampler(written(tmp_path, text), 1, [20] * 6).draw(1).notes["clock"] == 11
 
 
 def test_empty_cells_are_as_if_the_column_were_missing(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_empty_cells_are_as_if_the_column_were_missing(tmp_path: Path) -> None:
     text = "\ufeffclient , end, speed, start, latency\n\nada, , , 0,\n , , , ,\nbob, , 2, 0,\n"
     trace = sampler(written(tmp_path, text), 2, [10] * 6)
     assert trace.draw(1).clients.tolist() == [0, 1]
-    assert trace.draw(1).told["clock"] == 5
+    assert trace.draw(1).notes["clock"] == 5
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
 
 def test_nobody_coming_again_is_told_with_the_second(tmp_path: Path) -> None:
     trace = sampler(written(tmp_path, "client,start,end,latency\nada,0,3,2\n"), 1)
-    assert [trace.draw(round).told["gone"] for round in (1, 2)] == [0, 1]
+    assert [trace.draw(round).notes["gone"] for round in (1, 2)] == [0, 1]
     with pytest.raises(Refused, match=r"trace.csv: at 3.0 simulated seconds every client has left, and none comes"):
         trace.draw(9)
     assert trace.draw(2).clients.tolist() == []
