@@ -1,4 +1,4 @@
-"""From a job to a plan: every name resolved, and what cannot be is refused."""
+"""From a job to a plan: every name resolved, and the impossible refused."""
 
 from fedmpi.plan.assemble import assemble, resolved_table
 from fedmpi.plan.plan import Plan

@@ -38,7 +38,7 @@ def assemble(
     """Return the plan of a job; JobError where the job cannot be, ShardError where its shard set cannot.
 
     A script may bring its own `shards`, `model` and `task` in place of the names in the job.  `try_out` plays a small
-    round, so that a part that fits no other is found before any rank is started.  `loops` are all loops by name.
+    round, so that a part at odds with the others is met before any rank is started.  `loops` are all loops by name.
     """
     shards = _shards(job, shards)
     job = _filled(job, shards)
@@ -96,7 +96,7 @@ def _shards(job: Job, shards: ShardSet | None) -> ShardSet:
 
 
 def _filled(job: Job, shards: ShardSet) -> Job:
-    """Return the job with the fields that it left open, so that its copy in the run folder says all."""
+    """Return the job with its open fields filled in, so that its copy in the run folder says all."""
     local, aggregation = job.local, job.aggregation
     if local.epochs is None and local.steps is None:
         local = local.model_copy(update={"epochs": 1})
@@ -118,7 +118,7 @@ def _checked(job: Job, strategy: Strategy) -> Job:
 
 
 def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Sequence[Stage]) -> Job:
-    """Return the job with the fields that its components fix where it leaves them out."""
+    """Return the job with the fields fixed by its components where it leaves them out."""
     changes: dict[str, Any] = {}
     # Large clients come more often already to a uniform mean: weighing them again would count their examples twice.
     weights = [*strategy.weights, *(["uniform"] if sampler.uniform else [])]
@@ -131,12 +131,12 @@ def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Sequence[St
 
 
 def resolved_table(plan: Plan) -> dict[str, Any]:
-    """The resolved job as the table that its file holds."""
+    """Return the resolved job as the table of its file."""
     return table_of(plan.job)
 
 
 def table_of(job: Job) -> dict[str, Any]:
-    """A job as the table that its file holds, with every field that has a value."""
+    """Return a job as the table of its file, with every field except empty ones."""
     return {name: _plain(value) for name, value in job.model_dump(exclude_none=True).items() if value != {}}
 
 

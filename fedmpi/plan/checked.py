@@ -1,4 +1,4 @@
-"""A task and a gradient that are looked at while they work: what is no fit is told in a job's words."""
+"""Checks of a task and a gradient at work: a misfit is refused in a job's words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedmpi.job import JobError
 
 
 class Checked:
-    """A task whose outputs and losses are checked, and whose loss is asked of the lowest and the highest label too.
+    """A task with checks of its outputs and losses; its loss is tried with the lowest and the highest label too.
 
     `labels` are these two, of all examples, None where targets are no labels.
     """
@@ -46,7 +46,7 @@ class Checked:
         return loss
 
     def _extremes(self, outputs: Any, y: Tensor) -> None:
-        """The loss where an example has the lowest label, and the highest: any batch may hold them."""
+        """Try the loss with the lowest label on an example, and with the highest: any batch may hold them."""
         for label in self.labels or ():
             target = y.clone().contiguous()
             target.view(-1)[:1] = label
@@ -56,21 +56,21 @@ class Checked:
             except Refused:
                 raise
             except Exception as error:
-                made = f" and the model's outputs {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
+                beside = f" and the model's outputs {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
                 raise JobError(
-                    f"task: its loss fails on the label {label}, which an example of the shard set has,{made}: "
+                    f"task: its loss fails on the label {label}, which an example of the shard set has,{beside}: "
                     f"{own.told(error)}"
                 ) from error
 
 
 def by_shape(task: Task) -> bool:
-    """Whether a task's loss is the one that its `misfit` knows: a subclass with a loss of its own may want others."""
+    """Return whether a task's loss is the one known to its `misfit`: a subclass with its own loss may want others."""
     owners = [next((kind for kind in type(task).__mro__ if name in vars(kind)), None) for name in ("misfit", "loss")]
     return owners[0] is not None and owners[0] is owners[1]
 
 
 def labelled(task: Task, labels: tuple[int, int] | None, where: str) -> None:
-    """Refuse labels that are none of the task's classes; `where` they lie."""
+    """Refuse labels beyond the task's classes, of examples at `where`."""
     name = getattr(task, "name", type(task).__name__)
     count = getattr(task, "label_count", None)
     if labels is None or count is None or not by_shape(task):
@@ -97,7 +97,7 @@ def _fits(task: Any, outputs: Any, y: Tensor) -> None:
 
 
 def number(loss: Any, field: str, examples: int | None = None) -> None:
-    """Refuse a loss that is no scalar tensor."""
+    """Refuse any loss but a scalar tensor."""
     batch = f" of {examples} examples" if examples is not None else ""
     if not isinstance(loss, Tensor):
         raise JobError(f"{field}: its loss{batch} is a {type(loss).__name__}; it should be a tensor with one number")
@@ -109,12 +109,12 @@ def number(loss: Any, field: str, examples: int | None = None) -> None:
 
 
 def reached(loss: Any, flat: FlatModel, field: str) -> None:
-    """Refuse a loss that no trained parameter has a part in."""
+    """Refuse a loss without a part of any trained parameter."""
     number(loss, field)
-    found: tuple[Tensor | None, ...] = ()
+    gradients: tuple[Tensor | None, ...] = ()
     if loss.requires_grad:
-        found = torch.autograd.grad(loss, flat.parameters, retain_graph=True, allow_unused=True)
-    if all(gradient is None for gradient in found):
+        gradients = torch.autograd.grad(loss, flat.parameters, retain_graph=True, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
         raise JobError(
             f"{field}: its loss has no gradient with respect to any parameter that is trained; does the model or the "
             f"loss detach, or use torch.no_grad, argmax, .item() or NumPy on the way?"

@@ -1,4 +1,4 @@
-"""A job's strategy, loop, sampler and schedules: each of its name and options."""
+"""The strategy, loop, sampler and schedules of a job, each from its name and options."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def made_schedule(job: Job, component: Component, field: str) -> Schedule:
         try:
             factor = float(schedule(round, job.rounds))
         except Exception as error:
-            told = f"a schedule takes (round, rounds) and gives a factor: {own.told(error)}"
-            raise JobError(f"{field}: {component.name}: {told}") from error
+            reason = f"a schedule takes (round, rounds) and gives a factor: {own.told(error)}"
+            raise JobError(f"{field}: {component.name}: {reason}") from error
         if not 0 <= factor <= LARGE:
             raise JobError(
                 f"{field}: {component.name} gives {factor:g} in round {round}; should be a factor, 0 or more"

@@ -1,4 +1,4 @@
-"""Whether a model has room in this machine's memory, before any of it is taken."""
+"""The check of a model's size against this machine's memory, before any of it is taken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def room() -> int:
-    """Bytes of memory that this machine has, or that its container or batch job may use."""
+    """Return this machine's bytes of memory, or those allowed to its container or batch job."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for limit in map(Path, LIMITS):
         text = limit.read_text(encoding="ascii").strip() if limit.is_file() else ""
@@ -20,7 +20,7 @@ def room() -> int:
 
 
 def fits(field: str, count: int, itemsize: int, copies: int) -> None:
-    """JobError where `count` values of a model, in so many copies, are more than all of the memory."""
+    """Raise JobError where `count` values of a model, in so many copies, are more than all of the memory."""
     needed = count * itemsize * copies
     if needed > room():
         raise JobError(

@@ -1,4 +1,4 @@
-"""A job's task and model, made for its examples."""
+"""The task and the model of a job, made for its examples."""
 
 from __future__ import annotations
 
@@ -22,35 +22,38 @@ DTYPES = {None: torch.float32, "float32": torch.float32, "float64": torch.float6
 
 
 def dtype_of(job: Job) -> torch.dtype:
-    """Return the type of numbers that the job's model is trained in."""
+    """Return the type of numbers of the job's model."""
     return DTYPES[job.model.dtype]
 
 
 def made_task(job: Job, facts: Facts, task: Task | type | None = None) -> Task:
-    """The job's task for such examples; or the script's own."""
+    """Return the job's task for such examples; or the script's own."""
     if task is not None and not isinstance(task, type):
         return task
     component = job.task if task is None else Component(name=task.__name__)
     assert component is not None
     registry: Registry[Task] = TASKS if task is None else Registry("task", {component.name: task}, TASKS.given)
-    made = registry.choose(
+    chosen = registry.choose(
         component,
         scale=facts.scale,
         dtype=dtype_of(job),
         classes=facts.classes,
         target_shape=facts.target_shape,
     )
-    lacks = [name for name in ("inputs", "loss", "outputs") if not callable(getattr(made, name, None))]
-    lacks += [] if isinstance(getattr(made, "metrics", None), Mapping) else ["metrics (a dict)"]
+    lacks = [name for name in ("inputs", "loss", "outputs") if not callable(getattr(chosen, name, None))]
+    lacks += [] if isinstance(getattr(chosen, "metrics", None), Mapping) else ["metrics (a dict)"]
     if lacks:
-        raise JobError(f"task: {component.name} gave a {type(made).__name__}; a task has {', '.join(lacks)}")
-    return made
+        raise JobError(f"task: {component.name} gave a {type(chosen).__name__}; a task has {', '.join(lacks)}")
+    return chosen
 
 
 def made_model(
     job: Job, facts: Facts, task: Task, model: nn.Module | Callable[..., nn.Module] | None = None, init: bool = True
 ) -> nn.Module:
-    """The job's model for such examples, from its seed or, with `init`, its pretrained file; or the script's own."""
+    """Return the job's model for such examples, from its seed or, with `init`, a pretrained file; or the script's own.
+
+    Raises JobError for a model without trained parameters, or with tensors out of a run's reach.
+    """
     component, dtype = job.model, dtype_of(job)
     if isinstance(model, nn.Module):
         module = model
@@ -70,7 +73,7 @@ def made_model(
     _possible(module, component.name)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise JobError(f"model.name: {component.name!r} has no parameter that can be trained")
-    module = module.to(dtype)  # before the file is read: float32 would round what it holds
+    module = module.to(dtype)  # before the file is read: float32 would round its values
     if init and job.model.init is not None:
         pretrained.load(module, job.model.init)
     return module
@@ -78,7 +81,7 @@ def made_model(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """A factory draws from the seed, be it by torch, NumPy or Python's random; afterwards they are where they were."""
+    """Seed torch, NumPy and Python's random for a factory; afterwards they are put back."""
     python, arrays = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -92,7 +95,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _possible(module: nn.Module, name: str) -> None:
-    """Refuse, by name, tensors that one flat vector of real numbers cannot hold, or a file cannot keep."""
+    """Refuse, by name, tensors out of place in a flat vector of real numbers, or in a file."""
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     for place, tensor in tensors:
         why = None

@@ -1,4 +1,4 @@
-"""What a job comes to: every name resolved to what it stands for."""
+"""The plan of a job: every name resolved to its component."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fedmpi.training import Course
 
 @runtime_checkable
 class Loop(Protocol):
-    """What a round is.  A loop of one's own inherits what it leaves as it is."""
+    """The course of a run's rounds; a loop of one's own inherits the methods it leaves alone."""
 
     votes: bool = False  # clients' models are used together
     once: bool = False  # a client takes part once a round, and cannot be drawn twice
@@ -34,11 +34,11 @@ class Loop(Protocol):
         """Raise JobError where the rest of the plan cannot go with this loop."""
 
     def examples(self, plan: Plan) -> Examples:
-        """Return what clients train on."""
+        """Return the examples of clients' training."""
         return plan.shards
 
     def model(self, plan: Plan, flat: FlatModel) -> nn.Module:
-        """Return the module that the run makes: what is scored, kept and used."""
+        """Return the run's product: the module to be scored, stored and used."""
         return flat.model
 
     def run(self, parts: Any) -> None:
@@ -48,9 +48,9 @@ class Loop(Protocol):
 
 @dataclass
 class Plan:
-    """What a job comes to, on any rank: nothing here knows of a communicator or a device."""
+    """A job, resolved, on any rank: nothing here knows of a communicator or a device."""
 
-    job: Job  # resolved: what was left open is filled in
+    job: Job  # resolved: open fields are filled in
     shards: ShardSet
     task: Task
     model: nn.Module
@@ -65,19 +65,19 @@ class Plan:
     pace: Callable[[int, int], float]  # of the server's
     metrics: tuple[str, ...]
     stopper: Stopper
-    notes: list[str] = field(default_factory=list)  # what the try-out saw that a person should know
+    notes: list[str] = field(default_factory=list)  # lines for a person, by the try-out
 
     @property
     def exact(self) -> bool:
-        """Whether a stage promises the same bits at any number of ranks."""
+        """Return whether a stage promises the same bits at any number of ranks."""
         return any(stage.exact for stage in self.stages)
 
     def scorer(self, device: torch.device) -> Scorer:
-        """Return what scores models on a device."""
+        """Return the scorer of models on a device."""
         return Scorer(self.task, self.metrics, self.job.evaluation.batch, device)
 
     def course(self) -> Course:
-        """Return how clients learn."""
+        """Return the course of clients' training."""
         job = self.job
         return Course(self.task, self.strategy, job.local, self.optimizer, self.schedule, job.seed, job.rounds)
 

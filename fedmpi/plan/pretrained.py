@@ -1,4 +1,4 @@
-"""A model that begins as a pretrained file says: a safetensors file with the model's own names."""
+"""A model's start from a pretrained file: a safetensors file with the model's own names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(module: nn.Module, init: str) -> None:
 
 
 def _tied(own: dict[str, Tensor]) -> list[list[str]]:
-    """Names of one and the same tensor, where there are several."""
+    """Return the names of one and the same tensor, where there are several."""
     together: dict[tuple[Any, ...], list[str]] = {}
     for name, tensor in own.items():
         if tensor.numel():
@@ -47,7 +47,7 @@ def _tied(own: dict[str, Tensor]) -> list[list[str]]:
 
 
 def _shared(names: list[str], tensors: dict[str, Tensor]) -> list[str]:
-    """Give each name of one tensor what the file has under any of them; where that differs, what is wrong."""
+    """Give each name of one tensor the file's values under any of them; return the faults where these differ."""
     there = [name for name in names if name in tensors]
     for name in there[1:]:
         if not torch.equal(tensors[name], tensors[there[0]]):
@@ -57,7 +57,7 @@ def _shared(names: list[str], tensors: dict[str, Tensor]) -> list[str]:
 
 
 def _holds(own: torch.dtype, given: torch.dtype) -> bool:
-    """Whether numbers of a dtype may be taken over: floating ones into floating ones, whole ones where all fit."""
+    """Return whether numbers of a dtype may be taken over: floating into floating ones, whole ones where all fit."""
     if own.is_floating_point:
         return given.is_floating_point
     return not given.is_floating_point and not given.is_complex and torch.promote_types(given, own) == own

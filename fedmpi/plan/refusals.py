@@ -1,4 +1,4 @@
-"""The combinations that cannot be: one short function each, which names the field and says why."""
+"""Impossible combinations: one short function each, for a message with the field and the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fedmpi.strategies import Strategy
 
 @dataclass(frozen=True)
 class Asked:
-    """What a job and its script ask for, before anything large is made."""
+    """The wishes of a job and its script, before anything large is made."""
 
     job: Job
     shards: ShardSet
@@ -32,17 +32,17 @@ class Asked:
 
     @property
     def personal(self) -> bool:
-        """Whether clients end with models of their own."""
+        """Return whether clients end with models of their own."""
         return self.strategy.personalises and not self.loop.votes
 
     @property
     def looks(self) -> bool:
-        """Whether the end of the run hangs on scores."""
+        """Return whether the end of the run hangs on scores."""
         return bool(self.job.stop.targets or self.job.stop.patience)
 
 
 def refuse(asked: Asked) -> None:
-    """Raise JobError for the first combination that cannot be."""
+    """Raise JobError for the first impossible combination."""
     for refusal in REFUSALS:
         reason = refusal(asked)
         if reason is not None:
@@ -50,7 +50,7 @@ def refuse(asked: Asked) -> None:
 
 
 def classes_for_numbers(asked: Asked) -> str | None:
-    """A task of numbers needs targets that are numbers; one of a person's own may take classes for them."""
+    """A task of numbers needs numbers as targets; one of a person's own may take classes for them."""
     name, classes = asked.job.task.name if asked.job.task else "", asked.shards.classes
     if asked.task is not None or not classes or name not in TASKS or hasattr(TASKS[name], "label_count"):
         return None
@@ -81,7 +81,7 @@ def other_weights(asked: Asked) -> str | None:
 
 
 def bounded_whole_updates(asked: Asked) -> str | None:
-    """A server that counts on what its clients sent would differ from them where a stage bounds it."""
+    """A server relying on its clients' whole updates would differ from them where a stage bounds these."""
     if not asked.strategy.whole_update:
         return None
     bounds = [type(stage).__name__.lower() for stage in asked.stages if stage.bound is not None]
@@ -92,7 +92,7 @@ def bounded_whole_updates(asked: Asked) -> str | None:
 
 
 def drawn_twice(asked: Asked) -> str | None:
-    """A loop without a sum has no weight for a client that is drawn twice."""
+    """A loop without a sum has no weight for a client drawn twice."""
     if not (asked.loop.once and asked.sampler.repeats):
         return None
     return (

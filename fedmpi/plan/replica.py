@@ -1,4 +1,4 @@
-"""The model as one rank holds it, with the buffer that a broadcast lands in and the engine that trains it."""
+"""A rank's copy of the model, with the buffer of its broadcasts and the engine of its training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fedmpi.training import Sequential, keepsake_sizes
 
 @dataclass(frozen=True)
 class Replica:
-    """A rank's copy of the model: where it lies, what a round brings of it, what trains it, what its clients keep."""
+    """A rank's copy of the model: its vector, the state of a round, its engine, the memory of its clients."""
 
     flat: FlatModel
     layout: Layout
@@ -40,9 +40,9 @@ class Replica:
     ) -> Replica:
         """Return the plan's model on a device, ready for a first broadcast.
 
-        `staged` keeps what MPI touches in host buffers of its own, as a GPU needs it; True does so on the host too.
-        Clients train on `examples`, the plan's shard set where None.  What they keep lies in the folder `clients`, in
-        this process alone where None; it is only read where `writes` is False.
+        `staged` gives MPI host buffers of its own, as a GPU needs them; True does so on the host too.  Clients train on
+        `examples`, the plan's shard set where None.  Their memory lies in the folder `clients`, in this process alone
+        where None; it is only read where `writes` is False.
         """
         job, device = plan.job, torch.device(device)
         flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)

@@ -1,4 +1,4 @@
-"""When a run ends before its last round: a target met, patience spent, time up."""
+"""The early end of a run: a target met, patience spent, time up."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fedmpi.job import JobError, Stop, nearest, shown
 
 
 class Stopper:
-    """Looks at each finished line; its counters are checkpointed.
+    """A watch over the finished lines; its counters are checkpointed.
 
-    A target, and what patience and the best checkpoint look at, is the central score where there are held-out examples
+    Targets, patience and the best checkpoint go by the central score where there are held-out examples
     for one, else the clients' mean; where clients have models of their `own`, the clients' mean of those.
     """
 
@@ -37,7 +37,7 @@ class Stopper:
         self.since = 0  # evaluations without improvement
 
     def look(self, line: Mapping[str, Any]) -> str | None:
-        """Why the run ends with the model that this line tells of, in a few words; None where it goes on."""
+        """Return the reason to end the run with the model of this line, in a few words; None to go on."""
         scores = self._scores(line)
         value = scores.get(self.metric)
         if value is not None:
@@ -56,7 +56,7 @@ class Stopper:
         return None
 
     def improved(self, line: Mapping[str, Any]) -> bool:
-        """This line's model is the best so far."""
+        """Return whether this line's model is the best so far."""
         return self.best is not None and self.best_round == line["round"]
 
     def _scores(self, line: Mapping[str, Any]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""A small round before the first one: what does not go together is told before a rank starts, in the job's words."""
+"""A small round before the first one: misfits are refused before a rank starts, in the job's words."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ LEAST, MOST = 8, 128  # examples of it
 
 
 def try_out(plan: Plan) -> None:
-    """Score with every metric and train two batches, the smallest that any client meets among them.
+    """Score with every metric and train two batches, the smallest of any client among them.
 
-    The plan's `notes` are then told.  JobError where model, task, strategy, metrics and examples do not go together.
-    Afterwards the plan's parts
-    and the random generators are as they were.
+    It adds to the plan's `notes`.  Raises JobError where model, task, strategy, metrics and examples do not go
+    together.  Afterwards the plan's parts and the random generators are as they were.
     """
     labels = plan.shards.labels()
     labelled(plan.task, labels, plan.job.data.shards)
@@ -58,15 +57,15 @@ def try_out(plan: Plan) -> None:
             return
         if own.outgrew(error):
             raise JobError(f"round 1: a number outgrew its type: {own.told(error)}; take smaller options") from error
-        told = error if isinstance(error, Refused) else _told(plan, trial, error)
+        refusal = error if isinstance(error, Refused) else _refusal(plan, trial, error)
         small = trial.least < trial.full and not isinstance(error, Refused)
         if small and Trial(plan, labels, even=True).failure() is None:
-            told = _smaller(plan, trial, error)
-        raise told from (error if told is not error else error.__cause__)
+            refusal = _smaller(plan, trial, error)
+        raise refusal from (error if refusal is not error else error.__cause__)
 
 
 def _copied(plan: Plan) -> Plan:
-    """The plan with copies of what is used up; what cannot be copied is put back afterwards instead."""
+    """Return the plan with copies of model, task and strategy, or as it is where they cannot be copied."""
     try:
         model, task, strategy = copy.deepcopy((plan.model, plan.task, plan.strategy))
     except Exception:
@@ -75,7 +74,7 @@ def _copied(plan: Plan) -> Plan:
 
 
 class Sample:
-    """A shard set whose every client trains on the same few examples."""
+    """A shard set with the same few examples for every client."""
 
     def __init__(self, shards: Any, pair: tuple[Tensor, Tensor]) -> None:
         self.shards, self.pair = shards, pair
@@ -88,10 +87,10 @@ class Sample:
 
 
 class Trial:
-    """One client's round on the host, by the engine that the job has, on `few` examples of a batch (None: all).
+    """One client's round on the host, by an engine like the job's, on `few` examples of a batch (None: all).
 
-    `full` and `least` are the sizes of the largest and the smallest batch that any client meets; with `even`, all are
-    as large as the largest.
+    `full` and `least` are the sizes of the largest and the smallest batch of any client; with `even`, all are as
+    large as the largest.
     """
 
     def __init__(self, plan: Plan, labels: tuple[int, int] | None, few: int | None = None, even: bool = False) -> None:
@@ -108,7 +107,7 @@ class Trial:
         self.switched: list[str] = []
 
     def failure(self) -> Exception | None:
-        """Run it; what was raised, if anything."""
+        """Run the trial, and return its error; None without one."""
         try:
             self._run()
         except Exception as error:
@@ -158,7 +157,7 @@ class Trial:
             self._score(flat.model, scored)
 
     def batches(self, wanted: int | None) -> list[int]:
-        """Of at most two batches of a client that is to take so many steps, None for the job's own."""
+        """Return the sizes of at most two batches of a client with so many steps, None for the job's own."""
         local = self.plan.job.local
         wanted = local.steps if wanted is None else wanted
         met = np.where(self.sizes > 0, smallest(self.sizes, local, wanted), self.largest)
@@ -170,7 +169,7 @@ class Trial:
         return (both[::-1] if self.turn else both)[:count]
 
     def _scored(self) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Test examples, and those that a client keeps aside, each with the batch in which they are scored."""
+        """Yield test examples and a client's held-out ones, each with the size of its batches when scored."""
         plan, shards, batch = self.plan, self.plan.shards, self.plan.job.evaluation.batch
         if shards.test_examples and (plan.strategy.common or plan.loop.votes):
             yield self._some(*shards.test(), batch)
@@ -182,7 +181,7 @@ class Trial:
             yield self._some(*shards.heldout(int(index)), batch)
 
     def _some(self, x: Tensor, y: Tensor, batch: int) -> tuple[Tensor, Tensor, int]:
-        """A whole batch and the last one, cut short, from all over the examples: files are often sorted by label."""
+        """Return a whole batch and the last one, from all over the examples: files are often sorted by label."""
         examples, few = len(y), self.few
         if few is None:
             return x, y, batch
@@ -192,7 +191,7 @@ class Trial:
         return x[chosen], y[chosen], whole
 
     def _score(self, model: nn.Module, scored: list[tuple[Tensor, Tensor, int]]) -> None:
-        """Every metric, on its few sums; of a person's own that streams, the stream too."""
+        """Score by every metric, on its few sums; by a person's own with a stream, through it too."""
         plan, ours = self.plan, [metric for task in TASKS.values() for metric in vars(task)["metrics"].values()]
         known = [(name, plan.task.metrics.get(name)) for name in plan.metrics]
         streams = [name for name, one in known if isinstance(one, Metric) and not any(one is metric for metric in ours)]
@@ -226,8 +225,8 @@ class Tried(Sequential):
         return super().differentiate(loss)
 
 
-def _told(plan: Plan, trial: Trial, error: Exception) -> JobError:
-    """An error of a model, task or strategy, in one line."""
+def _refusal(plan: Plan, trial: Trial, error: Exception) -> JobError:
+    """Return an error of a model, task or strategy as a refusal, in one line."""
     job, shape = plan.job, tuple(plan.shards.shape)
     asked = job.task.name if job.task else ""
     if asked in TASKS and type(plan.task) is not TASKS[asked]:
@@ -240,14 +239,14 @@ def _told(plan: Plan, trial: Trial, error: Exception) -> JobError:
             f"model.name: {job.model.name!r} with task {asked!r} does not fit the examples of {job.data.shards}, "
             f"x {shape}: {str(error).splitlines()[0]}"
         )
-    field = _whose(plan, error) or (fields or ["model.name"])[0]
+    field = _owner(plan, error) or (fields or ["model.name"])[0]
     sizes = " and ".join(dict.fromkeys((str(trial.full), str(min(trial.least, trial.full)))))
     doing = f"trains on batches of {sizes}" if trial.doing == "trains" else trial.doing
     return JobError(f"{field}: {names[field]!r} fails where it {doing}, on examples x {shape}: {own.told(error)}")
 
 
-def _whose(plan: Plan, error: Exception) -> str | None:
-    """The field whose object's own code an error passed last."""
+def _owner(plan: Plan, error: Exception) -> str | None:
+    """Return the field of the object with the innermost own code in an error's frames; None without one."""
     for frame, _ in reversed(own.frames(error)):
         owner = frame.f_locals.get("self")
         for field, part in (("task", plan.task), ("strategy", plan.strategy)):
@@ -259,7 +258,7 @@ def _whose(plan: Plan, error: Exception) -> str | None:
 
 
 def _smaller(plan: Plan, trial: Trial, error: Exception) -> JobError:
-    """What fails on small batches alone, with the client that has such a one and what to do about it."""
+    """Return the refusal of a failure on small batches alone, with a client of such a batch and the remedy."""
     local, shards, least = plan.job.local, plan.shards, trial.least
     size = int(trial.sizes[trial.smallest])
     who = f"client {shards.id(trial.smallest)!r} holds {size} example{'s' * (size != 1)}"

@@ -1,4 +1,4 @@
-"""Parts of a plan that are tried, and afterwards are as they were: tensors, attributes, random generators."""
+"""Parts of a plan put back after a trial: tensors, attributes, random generators."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Undo = Callable[[], object]
 
 @contextmanager
 def untouched(*parts: Any) -> Iterator[None]:
-    """While it lasts, modules and other objects may be used up; then what they hold is put back, as far as it can be.
+    """Put back modules and other objects after their use, as far as possible.
 
-    That is every tensor, every attribute, and what lies in attributes that are lists, dicts, sets or generators of
-    random numbers; what lies deeper inside other objects is not.  torch's, NumPy's and Python's own generators, and
+    These are every tensor, every attribute, and the contents of lists, dicts, sets and generators of random numbers
+    among the attributes, but nothing deeper inside other objects.  torch's, NumPy's and Python's own generators, and
     torch's number of threads, are put back too.
     """
     undo: list[Undo] = [
@@ -36,8 +36,8 @@ def untouched(*parts: Any) -> Iterator[None]:
     holders: dict[int, Any] = {}
     for part in parts:
         for one in (part, *getattr(part, "__dict__", {}).values()):  # a task may keep a module, such as its loss
-            found = one.modules() if isinstance(one, nn.Module) else [part]
-            holders |= {id(holder): holder for holder in found if hasattr(holder, "__dict__")}
+            modules = one.modules() if isinstance(one, nn.Module) else [part]
+            holders |= {id(holder): holder for holder in modules if hasattr(holder, "__dict__")}
     values: dict[int, Any] = {}
     for holder in holders.values():
         undo.append(partial(_put_back, vars(holder), dict(vars(holder))))
@@ -53,7 +53,7 @@ def untouched(*parts: Any) -> Iterator[None]:
 
 
 def _undone(value: Any) -> Iterator[Undo]:
-    """How what a value holds is put back; the value stays the object that it is."""
+    """Yield the steps to put back the contents of a value; the value stays the same object."""
     if isinstance(value, Tensor) and not value.is_inference():
         yield partial(_lay, value, value.data, value.data.clone())
     elif type(value) in (dict, OrderedDict, set):
@@ -74,7 +74,7 @@ def _put_back(container: Any, content: Any) -> None:
 
 
 def _lay(tensor: Tensor, memory: Tensor, values: Tensor) -> None:
-    """The same numbers in the same memory: a tensor may have been bound to another."""
+    """Lay the same numbers in the same memory: a tensor may have been bound to another."""
     tensor.data = memory
     if not torch.equal(memory, values):  # one that was expanded cannot be written to
         memory.copy_(values)
