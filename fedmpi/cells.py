@@ -1,4 +1,4 @@
-"""What a cell of text is: a plain decimal number, what only looks like one, or a marker of a missing value."""
+"""Cells of text: plain decimal numbers, look-alikes of numbers, and markers of missing values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MARKERS = frozenset(
 
 
 def number(text: str) -> float | None:
-    """The number that a cell says, infinite where it is too large for a float; None unless it is plainly decimal."""
+    """Return the number in a cell, infinite where it is too large for a float; None unless it is plainly decimal."""
     return float(text) if NUMBER.fullmatch(text) else None
 
 
 def looks_like(text: str) -> str | None:
-    """What a cell seems to be that a person would read as a number, though it is no plain decimal one; else None."""
+    """Return a name for a cell which a person would read as a number, though it is no plain decimal one; else None."""
     plain = unicodedata.normalize("NFKC", text).translate(SIGNS)
     plain = "".join(str(unicodedata.decimal(letter)) if letter.isdecimal() else letter for letter in plain).strip()
     if NUMBER.fullmatch(plain):
@@ -49,21 +49,21 @@ def looks_like(text: str) -> str | None:
 
 
 def is_marker(text: str) -> bool:
-    """Whether a cell says by itself that a value is missing: empty, ?, NA, N/A, NaN, null, None, a dot, a dash, ..."""
+    """Return whether a cell by itself marks a missing value: empty, ?, NA, N/A, NaN, null, None, a dot, a dash, ..."""
     return text.casefold() in MARKERS
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Which cells are missing: empty ones, those that say one of `said`, and what is known to mean it."""
+    """The cells to count as missing: empty ones, those equal to one of `markers`, and the usual words for it."""
 
-    said: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
 
     def word(self, text: str, declared: bool = False) -> bool:
-        """Whether a cell among words is missing; a question mark is not where a person `declared` them words."""
-        return text in ("", *self.said) or (not declared and text in ALWAYS)
+        """Return whether a cell among words is missing; a question mark is not where a person `declared` them words."""
+        return text in ("", *self.markers) or (not declared and text in ALWAYS)
 
     def quantity(self, text: str) -> bool:
-        """Whether a cell among numbers is missing; -999 means -999.0 too."""
+        """Return whether a cell among numbers is missing; -999 means -999.0 too."""
         value = number(text)
-        return is_marker(text) or self.word(text) or (value is not None and value in map(number, self.said))
+        return is_marker(text) or self.word(text) or (value is not None and value in map(number, self.markers))

@@ -1,4 +1,4 @@
-"""How many cores this process may use: its affinity mask, and the quota of its container or batch job (cgroup)."""
+"""The number of cores open to this process: its affinity mask, and the quota of its container or batch job (cgroup)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 def cores(
     allowed: int | None = None, proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> int:
-    """Whole cores that this process may use, at least one.
+    """Return the number of whole cores open to this process, at least one.
 
     `allowed` is the size of the affinity mask, the process's own where not given.  A quota of 2.5 cores counts as 2: a
     third thread would be put to sleep for half of each period, and the others would wait for it.
@@ -21,7 +21,7 @@ def cores(
 
 
 def _quotas(proc: Path, root: Path) -> Iterator[float]:
-    """The quota, in cores, of every cgroup that this process is in and of those above them: the smallest holds."""
+    """Yield the quota, in cores, of every cgroup of this process and of those above them: the smallest holds."""
     for line in _read(proc).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -1,6 +1,6 @@
-"""Whether this process was asked to stop: a thread hears the signal, whatever the main thread waits in.
+"""Signals to stop this process, heard by a thread while the main thread may wait.
 
-A Python handler runs between two instructions of the main thread, and one that waits in a collective executes none.
+A Python handler runs between two instructions of the main thread, and a thread in a collective executes none.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from types import FrameType
 
 STOPS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)  # what asks a process that is alone with its run
-RANK = (signal.SIGUSR1,)  # what asks a rank: mpirun hands it on, and does not end the ranks itself soon after
+)  # of a process alone with its run
+RANK = (signal.SIGUSR1,)  # of a rank: mpirun hands it on, and does not end the ranks itself soon after
 
 _heard: list[int] = []
 _listens = False
 
 
 def asked() -> bool:
-    """Somebody asked this process to stop."""
+    """Return whether somebody asked this process to stop."""
     return bool(_heard)
 
 
@@ -30,8 +30,8 @@ def asked() -> bool:
 def listening(numbers: Sequence[int] = RANK, again: Callable[[int], None] | None = None) -> Iterator[None]:
     """Hear these signals for a while; `again(number)` is called, on a thread, for each one after the first.
 
-    A signal that is ignored stays ignored and one that the program handles stays its own.  Whoever listens already goes
-    on, and so does a thread that is not the main one: only that may say what a signal does.
+    An ignored signal stays ignored and one with a handler of the program keeps it.  Nothing is done where this process
+    listens already, or outside the main thread: only that may set handlers.
     """
     global _listens
     free = [number for number in numbers if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)]
@@ -44,7 +44,7 @@ def listening(numbers: Sequence[int] = RANK, again: Callable[[int], None] | None
     handlers = {}
     for number in free:
         handlers[number] = signal.signal(number, _nothing)
-        signal.siginterrupt(number, False)  # a file that a library reads meanwhile is read on
+        signal.siginterrupt(number, False)  # a library reading a file meanwhile reads on
     thread = threading.Thread(target=_hear, args=(ear, before, frozenset(free), again), daemon=True)
     thread.start()
     _listens = True
@@ -63,7 +63,7 @@ def listening(numbers: Sequence[int] = RANK, again: Callable[[int], None] | None
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """The handler in Python's own sense: what is to be done has been done by the thread."""
+    """Do nothing, as the handler in Python's own sense: the thread does the work."""
 
 
 def _hear(ear: int, before: int, numbers: frozenset[int], again: Callable[[int], None] | None) -> None:

@@ -262,7 +262,7 @@ def optimizer(component: job.Component, field: str) -> Maker:
         try:
             example: object = maker(torch.zeros(1), 1.0)
         except Exception as error:
-            raise job.JobError(f"{field}: {component.name}: {own.told(error)}; it should be {wanted}") from error
+            raise job.JobError(f"{field}: {component.name}: {own.line(error)}; it should be {wanted}") from error
         if not isinstance(example, Optimizer):
             raise job.JobError(f"{field}: {component.name} makes a {type(example).__name__}; it should be {wanted}")
     return maker

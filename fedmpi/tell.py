@@ -1,4 +1,4 @@
-"""What ends a process is told in one line, to the person who started it or to `fedmpi train`, which says it last."""
+"""Lines for the person at a run: notes, the current wait, and the reason of its end, told last by `fedmpi train`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import sys
 from collections.abc import Callable
 
 TOLD = "FEDMPI_TOLD"  # set for ranks whose stderr our own launcher reads
-MARK = "\x1e"  # what is meant for it: a line of JSON behind this
+MARK = "\x1e"  # before each record for it, a line of JSON
 
 
 class Refused(Exception):
-    """What a person asked for and cannot have; the message says why and what to do, and is all they see.
+    """A refusal of a person's request; its message gives the reason and the remedy, and is all they see.
 
-    `code` is the exit status: 1 for what was found (a broken shard), 2 for what was asked (a job's field).
+    `code` is the exit status: 1 for a fault of data or machine (a broken shard), 2 for one of the request (a field).
     """
 
     code = 1
-    tells: bool | None = None  # whether this rank tells it; None before ranks could agree on who does
+    tells: bool | None = None  # whether this rank tells it; None before ranks could agree on one
 
     def __str__(self) -> str:
-        """The message; names and cells of other people's files may hold what a terminal would obey, or cannot show."""
+        """Return the message, printable: names in other people's files may hold characters for a terminal to obey."""
         text = super().__str__()
         return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 class Interrupted(Refused):
-    """Somebody asked a run to stop: what was made is kept, and starting it again goes on."""
+    """A run stopped at a person's request: its work is saved, and starting it again goes on."""
 
     code = 75  # sysexits.h's EX_TEMPFAIL: not finished, worth starting again
 
 
 def end(message: str, code: int) -> None:
-    """Tell why this process ends with `code`: one line, which our own launcher keeps back until all else is said."""
+    """Tell the reason why this process ends with `code`, in one line; our own launcher prints it after all else."""
     if os.environ.get(TOLD):
         _send({"end": message, "code": code})
     else:
@@ -41,28 +41,28 @@ def end(message: str, code: int) -> None:
 
 
 def hello(rank: int) -> None:
-    """Tell our own launcher that this rank hears it, and under which number it may be found dead."""
+    """Tell our own launcher the process id of this rank, which listens to signals from now on."""
     if os.environ.get(TOLD):
         _send({"rank": rank, "pid": os.getpid()})
 
 
-watched: Callable[[str], None] | None = None  # who shows what is waited for, where somebody does
+watched: Callable[[str], None] | None = None  # shows the current wait, where a person watches
 
 
 def waiting(text: str) -> None:
-    """Show what the run waits for now, where a person watches."""
+    """Show the run's current wait, where a person watches; "" when it is over."""
     if watched is not None:
         watched(text)
 
 
 def note(text: str) -> None:
-    """Tell the person who started a run what they should know of it, in one line; called at home alone, to be once."""
-    waiting("")  # the line that says so is replaced, not written on
+    """Print one line about the run for the person at it; called at home alone, so it comes once."""
+    waiting("")  # the line about it is replaced, not written on
     print(f"fedmpi: {text}", file=sys.stderr, flush=True)
 
 
 def waits(text: str) -> None:
-    """Tell our own launcher what this rank waits for, "" when that is over."""
+    """Tell our own launcher this rank's current wait, "" when it is over."""
     _send({"waiting": text})
 
 

@@ -30,7 +30,7 @@ class Fake:
     def __init__(self, hub: Hub, me: int) -> None:
         self.hub, self.me, self.size = hub, me, hub.size
         self.is_home = self.is_scribe = me == 0
-        self.place = Place(seat=me, seats=hub.size)
+        self.place = Place(local_rank=me, local_size=hub.size)
         self.traffic: list[str] = []
 
     def _exchange(self, what: Any) -> list[Any]:

@@ -59,13 +59,13 @@ def test_missing_cells() -> None:
         assert Missing().quantity(text)
         assert Missing().word(text) == (text in ("", "?"))
     assert not any(map(is_marker, ("unknown", "0", "-1", "Namibia")))
-    said = Missing(("NA", "-999"))
-    assert said.word("NA")
-    assert not said.word("na")
-    assert said.quantity("-999.0")
-    assert not said.word("-999.0")
-    assert not said.word("?", declared=True)
-    assert not said.quantity("999")
+    chosen = Missing(("NA", "-999"))
+    assert chosen.word("NA")
+    assert not chosen.word("na")
+    assert chosen.quantity("-999.0")
+    assert not chosen.word("-999.0")
+    assert not chosen.word("?", declared=True)
+    assert not chosen.quantity("999")
 
 
 def test_the_longest_number() -> None:

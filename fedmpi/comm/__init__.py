@@ -1,4 +1,4 @@
-"""How ranks talk: one rank alone, or a world of them over MPI."""
+"""Communicators: one rank alone, or a world of ranks over MPI."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["Place", "Solo", "wrap"]
 
 
 def wrap(comm: Any) -> Any:
-    """The house's communicator for mpi4py's, None (one rank, no MPI), or one that speaks the protocol already."""
+    """Return the house's communicator for mpi4py's, for None (one rank, no MPI), or for one of the house's own."""
     if comm is None:
         return Solo()
     if hasattr(comm, "settle"):

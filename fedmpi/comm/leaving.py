@@ -1,7 +1,7 @@
-"""How a rank leaves: with the others where all agreed to, else by an abort, since they wait for it in a collective.
+"""The end of a rank: with the others where all agreed to it, else by an abort, since they wait in a collective.
 
-`python -m mpi4py` aborts for a rank that raises.  This does so for a script that was started without it, and says what
-a person did wrong in one line, where Python would show a traceback on every rank.
+`python -m mpi4py` aborts when a rank raises.  This module does so for a script started without it, and prints a
+person's mistake in one line, where Python would show a traceback on every rank.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from fedmpi.tell import Refused
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 ThreadHook = Callable[[threading.ExceptHookArgs], Any]
 
-FORWARDING = 0.2  # seconds: mpirun forwards what was said before it hears of an abort
+FORWARDING = 0.2  # seconds: mpirun forwards the output so far before it hears of an abort
 
 
 class World(Protocol):
-    """A communicator over MPI, as far as leaving it goes; `owes` while others wait for this rank."""
+    """The part of a communicator over MPI needed to leave it; `owes` is true while others wait for this rank."""
 
     mpi: MPI.Comm
     me: int
@@ -35,7 +35,7 @@ class World(Protocol):
 
 
 _worlds: list[World] = []  # of several ranks
-_threads: set[int] = set()  # that they were made on: another thread may fail and harm nobody
+_threads: set[int] = set()  # of their making: another thread may fail and harm nobody
 
 
 def leave(code: int) -> NoReturn:
@@ -56,7 +56,7 @@ def abort(world: World, code: int) -> None:
 
 
 def watch(world: World) -> None:
-    """From now on an error that nobody catches, on this rank, ends the launch: in its main thread or this one."""
+    """Let an error that nobody catches, in this rank's main thread or this one, end the launch from now on."""
     if not _worlds:
         sys.excepthook = _hook(sys.excepthook)
         threading.excepthook = _thread_hook(threading.excepthook)
@@ -80,26 +80,26 @@ def _hook(previous: Hook) -> Hook:
 
 
 def _thread_hook(previous: ThreadHook) -> ThreadHook:
-    def hook(found: threading.ExceptHookArgs) -> None:
-        previous(found)
-        if found.exc_value is not None and found.thread is not None and found.thread.ident in _threads:
-            _failed(found.exc_value)
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        previous(failure)
+        if failure.exc_value is not None and failure.thread is not None and failure.thread.ident in _threads:
+            _failed(failure.exc_value)
 
     return hook
 
 
 def _failed(error: BaseException) -> None:
-    """The traceback is shown; the others are ended."""
+    """End the other ranks for an error with its traceback shown already."""
     code = 130 if isinstance(error, KeyboardInterrupt) else 1
     if os.environ.get(tell.TOLD):
-        said = str(error).partition("\n")[0]
-        what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        tell.end(f"rank {_worlds[0].me} failed: {what} (its traceback is above)", code)
+        message = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        tell.end(f"rank {_worlds[0].me} failed: {reason} (its traceback is above)", code)
     abort(_worlds[0], code)
 
 
 def _at_exit() -> None:
-    """A rank that ends in the middle of a run (`sys.exit` in a callback) leaves others that wait for it."""
+    """End the other ranks where this one leaves in the middle of a run (`sys.exit` in a callback): they wait for it."""
     for world in _worlds:
         if world.owes and world.mpi and not MPI.Is_finalized():
             tell.end(f"rank {world.me} left in the middle of the run", 1)

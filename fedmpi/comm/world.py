@@ -18,16 +18,15 @@ LIMIT = 2**30  # elements a collective carries at once: counts stay within an in
 
 
 class Elsewhere(Refused):
-    """Another rank refused, and tells it; this rank only leaves."""
+    """A refusal by another rank, told there; this rank only leaves."""
 
 
 class World:
     """A communicator over MPI; `me` is the rank's birth id, 0 the server.
 
-    Where ranks outnumber cores, a rank that waits would burn the core that another needs (MPI's waiting calls spin): it
-    then waits in a barrier that it polls with growing sleeps, and only then makes the blocking call, which no longer
-    waits.  That is decided once for the whole communicator, since a non-blocking call on one rank never matches a
-    blocking one on another.
+    Where ranks outnumber cores, a waiting rank would burn a core needed by another (MPI's waiting calls spin): it then
+    polls a barrier with growing sleeps, and only then makes the blocking call, which no longer waits.  The choice is
+    made once for the whole communicator, since a non-blocking call on one rank never matches a blocking one on another.
     """
 
     def __init__(self, comm: MPI.Comm, limit: int = LIMIT) -> None:
@@ -37,23 +36,23 @@ class World:
         self.library = MPI.Get_library_version().split("\n")[0].strip("\x00 ")
         node = self.mpi.Split_type(MPI.COMM_TYPE_SHARED)
         masks = node.allgather(mask())
-        seats = node.Get_size()
-        crowded = self.mpi.allreduce(seats > together(masks), op=MPI.LOR)
-        self.place = Place(node.Get_rank(), seats, share(masks, mask()), crowded)
+        local_size = node.Get_size()
+        crowded = self.mpi.allreduce(local_size > together(masks), op=MPI.LOR)
+        self.place = Place(node.Get_rank(), local_size, share(masks, mask()), crowded)
         node.Free()
         self.owes = self.size > 1  # others wait for this rank: until all have settled
         if self.size > 1:
             watch(self)
 
     def broadcast(self, vector: Tensor, root: int = 0) -> None:
-        """The `vector` of rank `root` on every rank, in place."""
+        """Copy the `vector` of rank `root` to every rank, in place."""
         self._begin()
         flat = vector.view(-1).numpy()
         for start in range(0, len(flat), self.limit):
             self.mpi.Bcast(flat[start : start + self.limit], root=root)
 
     def reduce(self, *vectors: Tensor) -> None:
-        """The sum over ranks of each vector, in place at home; other ranks' vectors keep what they held."""
+        """Sum each vector over ranks, in place at home; other ranks' vectors keep their values."""
         self._begin()
         for vector in vectors:
             flat = vector.view(-1).numpy()
@@ -65,13 +64,13 @@ class World:
                     self.mpi.Reduce(part, None, op=MPI.SUM, root=0)
 
     def settle(self, error: Refused | None) -> None:
-        """Go on where no rank has an error; else the lowest rank that has one raises it and the others `Elsewhere`."""
+        """Raise an error of any rank on all: the lowest rank with one raises its own, the others raise `Elsewhere`."""
         self._begin()
         mine = np.array([self.size if error is None else self.me, 0 if error is None else error.code], dtype=np.int64)
-        said = np.empty((self.size, 2), dtype=np.int64)
-        self.mpi.Allgather(mine, said)
+        outcomes = np.empty((self.size, 2), dtype=np.int64)
+        self.mpi.Allgather(mine, outcomes)
         self.owes = False
-        first = said[said[:, 0].argmin()]
+        first = outcomes[outcomes[:, 0].argmin()]
         if first[0] == self.size:
             return
         if error is not None and first[0] == self.me:
@@ -82,7 +81,7 @@ class World:
         raise elsewhere
 
     def fail(self, error: Refused) -> NoReturn:
-        """Tell the error and end every rank now: the others wait in a collective that this one cannot come to."""
+        """Tell the error and end every rank now: the others wait in a collective, out of this rank's reach."""
         if isinstance(error, Elsewhere) or self.size == 1:
             raise error
         tell.end(str(error), error.code)

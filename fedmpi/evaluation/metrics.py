@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from fedmpi.flow import LOWER, Task
 from fedmpi.job import JobError
-from fedmpi.own import place, told
+from fedmpi.own import line, place
 
 Pair = tuple[Tensor, Tensor]
 
@@ -61,7 +61,7 @@ def measured(name: str, metric: Callable[[Tensor, Tensor], Any], outputs: Tensor
     except Exception as error:
         if isinstance(metric, Metric) and place(error) is None:
             raise  # one of ours: it is the outputs that do not fit
-        raise JobError(f"evaluation.metrics: {name!r} failed on {len(y)} examples: {told(error)}") from error
+        raise JobError(f"evaluation.metrics: {name!r} failed on {len(y)} examples: {line(error)}") from error
     kind = f"a {type(score).__name__}"
     if isinstance(score, Tensor):
         kind = f"a tensor of shape {tuple(score.shape)} and {str(score.dtype)[6:]}"

@@ -34,7 +34,7 @@ def imported(name: str, field: str) -> Callable[..., Any]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module}.".startswith(f"{missing}."):
             raise JobError(f"{field}: {name!r} given; there is no module {missing!r} on the path") from None
-        raise JobError(f"{field}: {name!r} cannot be imported: {own.told(error)}") from error
+        raise JobError(f"{field}: {name!r} cannot be imported: {own.line(error)}") from error
     factory = getattr(opened, attribute, None)
     if factory is None:
         raise JobError(f"{field}: {name!r} given; {module} has no {attribute!r}")

@@ -75,7 +75,7 @@ class Registry(dict[str, Callable[..., Made]]):
         except Refused:
             raise
         except (Exception, SystemExit) as error:
-            reason = because(error) if own.place(error) is None else own.told(error)
+            reason = because(error) if own.place(error) is None else own.line(error)
             raise JobError(f"{field}: {shown(name, quotes=False)}: {reason}") from error
         if not isinstance(made, self.of):
             wanted = self.of.__name__

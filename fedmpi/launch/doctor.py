@@ -184,8 +184,8 @@ def _placement(job: Job, ranks: int) -> Iterator[Finding]:
 
 def _devices(node: Node, gpus: int) -> str:
     held: dict[int, list[int]] = {}
-    for seat, rank in enumerate(node.ranks):
-        held.setdefault(seat % gpus, []).append(rank)
+    for local_rank, rank in enumerate(node.ranks):
+        held.setdefault(local_rank % gpus, []).append(rank)
     return ", ".join(f"cuda:{gpu} for {_span(ranks)}" for gpu, ranks in held.items())
 
 

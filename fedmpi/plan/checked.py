@@ -59,7 +59,7 @@ class Checked:
                 beside = f" and the model's outputs {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
                 raise JobError(
                     f"task: its loss fails on the label {label}, which an example of the shard set has,{beside}: "
-                    f"{own.told(error)}"
+                    f"{own.line(error)}"
                 ) from error
 
 

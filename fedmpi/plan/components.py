@@ -33,7 +33,7 @@ def made_schedule(job: Job, component: Component, field: str) -> Schedule:
         try:
             factor = float(schedule(round, job.rounds))
         except Exception as error:
-            reason = f"a schedule takes (round, rounds) and gives a factor: {own.told(error)}"
+            reason = f"a schedule takes (round, rounds) and gives a factor: {own.line(error)}"
             raise JobError(f"{field}: {component.name}: {reason}") from error
         if not 0 <= factor <= LARGE:
             raise JobError(

@@ -56,7 +56,7 @@ def try_out(plan: Plan) -> None:
             plan.notes += [SWITCHED.format(name) for name in trial.switched]
             return
         if own.outgrew(error):
-            raise JobError(f"round 1: a number outgrew its type: {own.told(error)}; take smaller options") from error
+            raise JobError(f"round 1: a number outgrew its type: {own.line(error)}; take smaller options") from error
         refusal = error if isinstance(error, Refused) else _refusal(plan, trial, error)
         small = trial.least < trial.full and not isinstance(error, Refused)
         if small and Trial(plan, labels, even=True).failure() is None:
@@ -242,7 +242,7 @@ def _refusal(plan: Plan, trial: Trial, error: Exception) -> JobError:
     field = _owner(plan, error) or (fields or ["model.name"])[0]
     sizes = " and ".join(dict.fromkeys((str(trial.full), str(min(trial.least, trial.full)))))
     doing = f"trains on batches of {sizes}" if trial.doing == "trains" else trial.doing
-    return JobError(f"{field}: {names[field]!r} fails where it {doing}, on examples x {shape}: {own.told(error)}")
+    return JobError(f"{field}: {names[field]!r} fails where it {doing}, on examples x {shape}: {own.line(error)}")
 
 
 def _owner(plan: Plan, error: Exception) -> str | None:
@@ -262,7 +262,7 @@ def _smaller(plan: Plan, trial: Trial, error: Exception) -> JobError:
     local, shards, least = plan.job.local, plan.shards, trial.least
     size = int(trial.sizes[trial.smallest])
     who = f"client {shards.id(trial.smallest)!r} holds {size} example{'s' * (size != 1)}"
-    fails = f"the model fails, though not on one of {trial.full}: {own.told(error)}"
+    fails = f"the model fails, though not on one of {trial.full}: {own.line(error)}"
     if size == least:
         return JobError(
             f"local.batch: {local.batch} given, but {who} in all, and on a batch of {least} {fails}; make the shard "

@@ -29,13 +29,13 @@ def test_threads_never_outnumber_the_node_s_cores_nor_a_rank_s_own(masks: list[f
 
 
 @pytest.mark.parametrize(
-    ("wide", "seats", "quota", "threads"), [(8, 1, 8, 8), (8, 3, 8, 2), (8, 16, 8, 1), (8, 2, 4, 2), (1, 1, 1, 1)]
+    ("wide", "local_size", "quota", "threads"), [(8, 1, 8, 8), (8, 3, 8, 2), (8, 16, 8, 1), (8, 2, 4, 2), (1, 1, 1, 1)]
 )
-def test_ranks_that_may_use_every_core_share_them_evenly(wide: int, seats: int, quota: int, threads: int) -> None:
+def test_ranks_that_may_use_every_core_share_them_evenly(wide: int, local_size: int, quota: int, threads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cores, "_quotas", lambda *given: iter([quota]))
         whole = frozenset(range(wide))
-        assert share([whole] * seats, whole) == threads
+        assert share([whole] * local_size, whole) == threads
 
 
 def test_bound_ranks_use_the_core_that_they_are_bound_to() -> None:
@@ -55,10 +55,12 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.M
         Place().device("cuda")
 
 
-@pytest.mark.parametrize(("seat", "gpus", "index"), [(0, 4, 0), (3, 4, 3), (5, 4, 1), (2, 1, 0)])
-def test_a_rank_s_gpu_follows_its_seat(seat: int, gpus: int, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("local_rank", "gpus", "index"), [(0, 4, 0), (3, 4, 3), (5, 4, 1), (2, 1, 0)])
+def test_a_rank_s_gpu_follows_its_local_rank(
+    local_rank: int, gpus: int, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     for wanted in ("auto", "cuda"):
-        assert Place(seat=seat, seats=8).device(wanted) == torch.device("cuda", index)
-    assert Place(seat=seat, seats=8).device("cpu") == torch.device("cpu")
+        assert Place(local_rank=local_rank, local_size=8).device(wanted) == torch.device("cuda", index)
+    assert Place(local_rank=local_rank, local_size=8).device("cpu") == torch.device("cpu")

@@ -172,8 +172,8 @@ def test_places_are_seats_of_a_node_and_share_its_cores() -> None:
     made = world()
     everyone: list[tuple[str, Place]] = made.mpi.allgather((MPI.Get_processor_name(), made.place))
     here = [place for node, place in everyone if node == MPI.Get_processor_name()]
-    assert sorted(place.seat for place in here) == list(range(len(here)))
-    assert {place.seats for place in here} == {len(here)}
+    assert sorted(place.local_rank for place in here) == list(range(len(here)))
+    assert {place.local_size for place in here} == {len(here)}
     assert len({place.crowded for _, place in everyone}) == 1
     assert all(place.threads >= 1 for place in here)
     if not made.place.crowded and cores.cores() >= len(here):
@@ -186,7 +186,7 @@ def test_ranks_that_outnumber_a_container_s_quota_are_crowded(monkeypatch: pytes
     monkeypatch.setattr(cores, "_quotas", lambda *given: iter([1.0]))
     made = world()
     assert made.place.threads == 1
-    assert made.place.crowded == (made.place.seats > 1)
+    assert made.place.crowded == (made.place.local_size > 1)
     made.mpi.Free()
 
 
