@@ -29,7 +29,7 @@ class Optimizer:
 
     @cached_property
     def torch(self) -> Any:
-        """Torch's own optimiser, over the same memory."""
+        """Return torch's own optimiser, over the same memory."""
         plain = {"foreach": False} if "foreach" in inspect.signature(self.kind).parameters else {}
         return self.kind([self.values], lr=self.lr, **plain, **self.options)
 
@@ -246,8 +246,8 @@ UNFIT = {
 def optimizer(component: job.Component, field: str) -> Maker:
     """Return the maker of a job's optimiser; JobError for an unknown name, option or value.
 
-    One's own is `package.module:name`: a class of torch.optim, or like one, with steps that treat every value alike; or
-    a factory of a `Maker`.
+    One's own is `package.module:name`: a class of torch.optim, or like one, with the same step for every value; or a
+    factory of a `Maker`.
     """
     if ":" in component.name:
         kind = OPTIMIZERS.find(component.name, field)
