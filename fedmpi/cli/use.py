@@ -17,6 +17,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> int:
     """Score a trained model on held-out examples: centrally, client by client, and by clients' own models."""
+    from fedmpi.cli.progress import CLIENTS
     from fedmpi.use.trained import load, score
 
     scores = score(load(run, checkpoint, on), metrics.split(",") if metrics else None)
@@ -25,10 +26,10 @@ def evaluate(
         return 0
     for name, value in scores.get("test", {}).items():
         typer.echo(f"test      {name:<12} {_number(value)}")
-    for kind, whose in {"clients": "clients'", "personal": "own model"}.items():
+    for kind, owner in CLIENTS.items():
         for name, spread in scores.get(kind, {}).items():
-            told = ", ".join(f"{word.replace('_', ' ')} {_number(value)}" for word, value in spread.items())
-            typer.echo(f"{whose:<9} {name:<12} {told}")
+            values = ", ".join(f"{word.replace('_', ' ')} {_number(value)}" for word, value in spread.items())
+            typer.echo(f"{owner:<9} {name:<12} {values}")
     return 0
 
 

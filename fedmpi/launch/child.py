@@ -105,7 +105,7 @@ def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | No
 def _relay(source: int, target: int, ranks: Ranks) -> None:
     """What comes, as it comes; what comes on standard error without the ranks' records."""
     while data := os.read(source, 2**16):
-        write(ranks.read(data) if target == 2 else ranks.keep(data), target)
+        write(ranks.take_records(data) if target == 2 else ranks.keep(data), target)
     if target == 2:
         write(ranks.rest())
 

@@ -48,8 +48,8 @@ class Ranks:
         """All of them hear a signal: the run is ended by asking."""
         return len(self.pids) == self.size
 
-    def read(self, data: bytes) -> bytes:
-        """Take the records out of what was read; what is left is for the person."""
+    def take_records(self, data: bytes) -> bytes:
+        """Take the records out of `data`, and return the rest, which is for the person."""
         self.waits += data
         rest = b""
         while self.waits:

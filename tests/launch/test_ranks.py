@@ -34,9 +34,9 @@ def record(**fields: object) -> bytes:
 def heard(*pieces: bytes, size: int = 3) -> Ranks:
     ranks = Ranks(size)
     for rank in range(size):
-        ranks.read(record(rank=rank, pid=70 + rank))
+        ranks.take_records(record(rank=rank, pid=70 + rank))
     for piece in pieces:
-        ranks.read(piece)
+        ranks.take_records(piece)
     return ranks
 
 
@@ -58,7 +58,7 @@ def test_records_and_the_rest_come_apart_however_the_stream_is_cut(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     ranks, rest = Ranks(3), b""
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        rest += ranks.read(stream[begin:end])
+        rest += ranks.take_records(stream[begin:end])
     assert rest + ranks.rest() == plain
     assert ranks.pids == {rank: 100 + rank for rank in said}
     assert ranks.listen == (set(said) == {0, 1, 2})
@@ -66,8 +66,8 @@ def test_records_and_the_rest_come_apart_however_the_stream_is_cut(
 
 def test_what_is_no_record_harms_nobody() -> None:
     ranks = Ranks(1)
-    assert ranks.read(f"{MARK}not json\nafter{MARK}[]\n".encode()) == b"after"
-    assert ranks.read(f"{MARK}{{}}\n{MARK}".encode()) == b""
+    assert ranks.take_records(f"{MARK}not json\nafter{MARK}[]\n".encode()) == b"after"
+    assert ranks.take_records(f"{MARK}{{}}\n{MARK}".encode()) == b""
     assert ranks.rest() == b""
 
 
