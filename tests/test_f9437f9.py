@@ -14,7 +14,8 @@ import torch
 import fedmpi
 from fedmpi.data import ShardSet
 from fedmpi.report.page import write_report
-from fedmpi.use.trained import load, score
+from fedmpi.use.evaluate import score
+from fedmpi.use.load import load
 from tests.fixtures.make import FINISHED, JOB, RUNS, examples
 
 OLD = Path(__file__).parent / "fixtures" / "f9437f9"

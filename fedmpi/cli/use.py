@@ -18,7 +18,8 @@ def evaluate(
 ) -> int:
     """Score a trained model on held-out examples: centrally, client by client, and by clients' own models."""
     from fedmpi.cli.progress import CLIENTS
-    from fedmpi.use.trained import load, score
+    from fedmpi.use.evaluate import score
+    from fedmpi.use.load import load
 
     scores = score(load(run, checkpoint, on), metrics.split(",") if metrics else None)
     if as_json:
@@ -47,7 +48,8 @@ def predict(
     client: Annotated[str | None, typer.Option(metavar="ID", help="Use this client's own model.")] = None,
 ) -> int:
     """Use a trained model: a prediction for each example, with probabilities where there are classes."""
-    from fedmpi.use.trained import load, predictions
+    from fedmpi.use.load import load
+    from fedmpi.use.predict import predictions
 
     count = predictions(load(run, checkpoint, client=client), source, out)
     typer.echo(f"{count} prediction{'s' * (count != 1)} in {out}")

@@ -16,7 +16,8 @@ import torch
 
 import fedmpi
 from fedmpi.records.journal import read_journal
-from fedmpi.use.trained import load, score
+from fedmpi.use.evaluate import score
+from fedmpi.use.load import load
 from tests.fuzz.judge import Case, Maker, Wrong
 from tests.fuzz.shards import flip
 

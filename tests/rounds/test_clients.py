@@ -13,7 +13,9 @@ import torch
 import fedmpi
 from fedmpi.flow import Refused
 from fedmpi.job import JobError
-from fedmpi.use.trained import load, predictions, score
+from fedmpi.use.evaluate import score
+from fedmpi.use.load import load
+from fedmpi.use.predict import predictions
 from tests.blobs import blobs
 from tests.fake import launch
 from tests.strategies import oracle

@@ -12,7 +12,8 @@ import torch
 
 import fedmpi
 from fedmpi.job import JobError
-from fedmpi.use.trained import load, score
+from fedmpi.use.evaluate import score
+from fedmpi.use.load import load
 from tests.fake import launch
 from tests.strategies import oracle
 from tests.strategies.oracle import BATCH, RATE
