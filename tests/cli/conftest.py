@@ -47,7 +47,7 @@ class Said:
 Command = Callable[..., Said]
 
 
-def command(words: Sequence[str], cwd: Path, seconds: float = 60, **environment: str) -> Said:
+def command(words: Sequence[str], cwd: Path, seconds: float = 120, **environment: str) -> Said:
     """Run one command; a hang is a failure."""
     path = os.pathsep.join([str(cwd), str(Path(__file__).parents[2])])
     done = subprocess.run(

@@ -51,12 +51,12 @@ def test_one_process(inside: Command, job: Path, tmp_path: Path) -> None:
     assert "\x1b" not in said.all  # no terminal, no escape codes
 
 
-def test_it_starts_mpirun_itself_and_is_started_by_it(run: Command, job: Path, tmp_path: Path) -> None:
+def test_it_starts_mpirun_itself_and_is_started_by_it(run: Command, inside: Command, job: Path, tmp_path: Path) -> None:
     fixed = ["--set", 'aggregation.stages=["fixed-point"]']
     assert run("train", str(job), "-n", "3", "--out", "own", *fixed).code == 0
     words = [*mpirun(), sys.executable, "-m", "mpi4py", "-m", "fedmpi", "train", str(job), "--out", "theirs", *fixed]
     assert command(words, tmp_path, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1").code == 0
-    assert run("train", str(job), "-n", "1", "--out", "alone", *fixed).code == 0
+    assert inside("train", str(job), "-n", "1", "--out", "alone", *fixed).code == 0
     models = {(tmp_path / name / "model.safetensors").read_bytes() for name in ("own", "theirs", "alone")}
     assert len(models) == 1
 
@@ -171,10 +171,10 @@ def test_an_error_in_the_users_model_ends_the_job(run: Command, job: Path, tmp_p
     assert "mine.py" in said.err
 
 
-def test_killed_and_resumed_it_is_the_same_model(run: Command, job: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_it_is_the_same_model(run: Command, inside: Command, job: Path, tmp_path: Path) -> None:
     """A real SIGKILL of the whole launch, at some moment of the run."""
     words = ["--set", "rounds=40", "--set", 'aggregation.stages=["fixed-point"]']
-    assert run("train", str(job), "-n", "1", "--out", "whole", *words).code == 0
+    assert inside("train", str(job), "-n", "1", "--out", "whole", *words).code == 0
     start = [sys.executable, "-m", "fedmpi", "train", str(job), "-n", "3", "--out", "cut", *words]
     child = subprocess.Popen(start, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
     journal = tmp_path / "cut" / "journal.jsonl"

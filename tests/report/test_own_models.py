@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fedmpi.report.groups import Group, grouped
 from fedmpi.report.page import draw, shown_metrics, write_report
@@ -14,6 +15,7 @@ from tests.report.test_page import page
 from tests.report.test_runs import job, journal, keep, personal
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_own_models_stand_beside_the_common_one(tmp_path: Path) -> None:
     """In every table; what a run does not have is left out of its own page, and a dash in a comparison."""
     runs = {"avg": journal(3), "ditto": personal(journal(3)), "fedper": personal(journal(3), only=True)}
@@ -74,6 +76,9 @@ def test_pictures_tell_own_models_from_the_common_one(tmp_path: Path) -> None:
     alone = {one.title: one.svg for one in draw(*seen(folders[1:2]))["scores"]}
     for label in ("common model", "common model, worst tenth", "own model", "own model, worst tenth"):
         assert f">{label}<" in alone["Clients' accuracy"]
+    only = {one.title: one.svg for one in draw(*seen(folders[2:]))["scores"]}
+    assert [f">own model{rest}<" in only["Clients' accuracy"] for rest in ("", ", worst tenth")] == [True, True]
+    assert "common model" not in only["Clients' accuracy"]
 
 
 def test_a_local_baselines_scores_are_of_own_models(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi.flow import Refused
-from fedmpi.report import pictures
-from fedmpi.report.axes import Draw
 from fedmpi.report.groups import grouped
 from fedmpi.report.page import shown_metrics, write_report
 from fedmpi.report.runs import read_run
@@ -69,16 +67,6 @@ def page(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn: for tests that are about what the page says."""
-
-    def blank(name: str, title: str, caption: str, show: Draw, height: float = 3.0) -> pictures.Picture:
-        return pictures.Picture(name, title, caption, b"png", "<svg></svg>")
-
-    monkeypatch.setattr(pictures, "picture", blank)
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with both baselines, and its report."""
@@ -113,12 +101,14 @@ def test_every_picture_is_a_file_too(demo: Path) -> None:
     assert shown <= set(figures)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_that_look_alike_are_files_of_their_own(tmp_path: Path) -> None:
     scores = {"F1": 0.1, "f1": 0.2, "f-1": 0.3, "\u03b2": 0.4}
     write_report([keep(tmp_path / "run", [{"round": 1, "evaluation": {"test": scores}}])])
     assert len(list((tmp_path / "run" / "pictures").iterdir())) == len(scores)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_rank_alone_is_not_said_to_wait(tmp_path: Path) -> None:
     lines = [{**line, "idle": [0.0]} for line in journal(2)]
     folder = keep(tmp_path / "run", lines, job(run={"ranks": 1, "host": "node017"}))
@@ -143,7 +133,7 @@ def test_the_job_is_shown_as_it_is_written(demo: Path) -> None:
     assert (demo / "job.toml").read_text(encoding="utf-8") in page(demo / "report.html").text
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("undrawn")
 def test_every_number_of_the_comparison_is_the_journals(tmp_path: Path) -> None:
     runs = {f"run{k}": journal(5 + k, k, 0.9 + k / 50, every=2) for k in (1, 2, 3)}
     folders = [keep(tmp_path / name, lines, job(name=name, local__lr=len(lines))) for name, lines in runs.items()]
@@ -166,7 +156,7 @@ def test_every_number_of_the_comparison_is_the_journals(tmp_path: Path) -> None:
         assert rows[name][8][0] == "all rounds done"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("undrawn")
 def test_the_last_rounds_are_the_journals(tmp_path: Path) -> None:
     lines = journal(14)
     rows = page(write_report([keep(tmp_path / "run", lines)])).tables[-1][1:]
@@ -208,7 +198,7 @@ def spoilt(draw: st.DrawFn) -> list[Line]:
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=12)
 @given(first=spoilt(), second=st.lists(odd, min_size=1, max_size=3), baseline=st.lists(odd, min_size=1, max_size=2))
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("undrawn")
 def test_no_shape_of_a_journal_breaks_a_report(
     first: list[Line], second: list[Line], baseline: list[Line], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -247,7 +237,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         assert "<script>alert('x')</script> $x^2$" in whole.text
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("undrawn")
 def test_a_group_of_seeds_shows_its_mean_and_each_seed(tmp_path: Path) -> None:
     every = [journal(3, seed, 0.8 + seed / 20) for seed in (1, 2)]
     folders = [keep(tmp_path / f"s{seed}", lines, job(seed=seed)) for seed, lines in enumerate(every, 1)]
@@ -313,6 +303,7 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
                 write_report([keep(tmp_path / "other", journal(1))])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_out_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
     folder = keep(tmp_path / "run", [{"round": 1}])
     assert write_report([folder], tmp_path) == tmp_path / "report.html"
