@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on, in one file that is whole or not there."""
+"""Checkpoints: the whole state of a run, each in one file written at once or not at all."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Both lie under one name: safetensors writes several in any order, and the same run should give the same file.
     """
     aside = path.with_name(f".{path.name}.part")
-    told = json.dumps(metadata)
+    text = json.dumps(metadata)
     try:
-        save_file(dict(tensors), aside, metadata={"fedmpi": f"{checksum(tensors, told)} {told}"})
+        save_file(dict(tensors), aside, metadata={"fedmpi": f"{checksum(tensors, text)} {text}"})
         aside.chmod(
             0o666 & ~UMASK
         )  # safetensors makes it for its owner alone; colleagues read what the umask lets them
@@ -47,9 +47,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file that `write_tensors` wrote, or of one that has no metadata.
+    """Return the tensors and the metadata of a file by `write_tensors`, or of one without metadata.
 
-    Refused where the checksum differs; told where there is none.
+    Refused where the file is not whole or its checksum differs; a note where it has none.
     """
     tensors, metadata, sealed = sealed_tensors(path)
     if not sealed:
@@ -58,38 +58,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def sealed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """The same, and whether the file has a checksum; tells nothing."""
+    """Return the same, and whether the file has a checksum; silent where it has none."""
     try:
         ordinary(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping: it has no iterator)
             head = file.metadata() or {}
-        told = head.get("fedmpi", "{}")
-        seal = "" if told.startswith("{") else told[:9]
-        told = told.removeprefix(seal)
-        metadata = json.loads(told)
+        text = head.get("fedmpi", "{}")
+        seal = "" if text.startswith("{") else text[:9]
+        text = text.removeprefix(seal)
+        metadata = json.loads(text)
     except FileNotFoundError:
         raise Refused(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise Refused(f"{path}: is not a whole safetensors file: {error}") from None
-    if seal and seal != f"{checksum(tensors, told)} ":
+    if seal and seal != f"{checksum(tensors, text)} ":
         raise Refused(f"{path}: was changed or damaged since it was written (its checksum differs)")
     if head.keys() - {"fedmpi"} or not isinstance(metadata, dict):
         raise Refused(f"{path}: was changed or damaged since it was written (its head says what no run writes)")
     return tensors, metadata, bool(seal)
 
 
-def checksum(tensors: Mapping[str, Tensor], told: str) -> str:
-    """The crc32, as 8 hexadecimal digits, of all that a file holds: metadata, names, dtypes, shapes and values."""
+def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Return the crc32 of a whole file, as 8 hexadecimal digits: metadata `text`, names, dtypes, shapes and values."""
     rows = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
-    total = zlib.crc32(json.dumps([told, rows]).encode())
+    total = zlib.crc32(json.dumps([text, rows]).encode())
     for _, tensor in sorted(tensors.items()):
         total = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
     return f"{total:08x}"
 
 
 def sync(path: Path) -> None:
-    """Let a file, or a folder's names, reach the disk."""
+    """Wait until a file, or a folder's names, has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -98,8 +98,8 @@ def sync(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A checkpoint as it was read; `sealed`: it has a checksum, and this is what was written."""
+class Checkpoint:
+    """A checkpoint as it was read; a `sealed` one has a checksum, which is right."""
 
     round: int
     tensors: dict[str, Tensor]
@@ -114,14 +114,14 @@ class Checkpoints:
         self.folder, self.keep, self.ready = folder, keep, False
 
     def save(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Keep the state of a run whose model has been through `round` rounds; drop the oldest beyond `keep`."""
+        """Write the state of a run after `round` rounds, and drop the oldest checkpoints beyond `keep`."""
         self._ready()
         write_tensors(self.path(round), tensors, {"version": VERSION, **metadata})
         for old in self.rounds()[: -self.keep]:
             self.path(old).unlink(missing_ok=True)
 
     def save_best(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """The same under the name `best`: another name of round's file where that is there."""
+        """Write the same under the name `best`: a hard link to the round's file where there is one."""
         self._ready()
         best = self.folder / "best.safetensors"
         if self.path(round).exists():
@@ -136,21 +136,21 @@ class Checkpoints:
         write_tensors(best, tensors, {"version": VERSION, **metadata})
 
     def last(self, newest: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest whole checkpoint; None where there is none.  Refused where it is of another version.
+        """Return the newest whole checkpoint; None where there is none.  Refused where it is of another version.
 
-        With `newest` it is Refused too where the newest one is damaged: what clients kept goes with no other.
+        With `newest` it is Refused too where the newest one is damaged: clients' memory goes with no other.
         """
-        kept, faults = self.find(newest)
-        if kept is None:
+        checkpoint, faults = self.find(newest)
+        if checkpoint is None:
             return None
         for fault in faults:
-            note(f"{fault}; the one of round {kept.round} serves")
-        if not kept.sealed:
-            unsealed(self.path(kept.round))
-        return kept.tensors, kept.metadata
+            note(f"{fault}; the one of round {checkpoint.round} serves")
+        if not checkpoint.sealed:
+            unsealed(self.path(checkpoint.round))
+        return checkpoint.tensors, checkpoint.metadata
 
-    def find(self, newest: bool = False) -> tuple[Kept | None, list[str]]:
-        """What `last` gives, and what is wrong with those that are newer; tells nothing."""
+    def find(self, newest: bool = False) -> tuple[Checkpoint | None, list[str]]:
+        """Return the checkpoint of `last`, and the faults of newer ones; silent about both."""
         faults: list[str] = []
         for round in reversed(self.rounds()):
             path = self.path(round)
@@ -168,7 +168,7 @@ class Checkpoints:
                     f"{path}: is a checkpoint of version {metadata.get('version')}, and this fedmpi reads "
                     f"version {VERSION}; resume with the fedmpi that wrote it"
                 )
-            return Kept(round, tensors, metadata, sealed), faults
+            return Checkpoint(round, tensors, metadata, sealed), faults
         return None, faults
 
     def after(self, round: int) -> None:
@@ -178,7 +178,7 @@ class Checkpoints:
                 self.path(later).unlink(missing_ok=True)
 
     def _ready(self) -> None:
-        """The folder, without what a kill left of a write."""
+        """Make the folder, and remove the remains of writes that a kill cut short."""
         if self.ready:
             return
         try:
@@ -190,17 +190,19 @@ class Checkpoints:
         self.ready = True
 
     def path(self, round: int) -> Path:
+        """Return the path of a round's checkpoint."""
         return self.folder / f"round-{round:06d}.safetensors"
 
     def rounds(self) -> list[int]:
-        return sorted(int(found[1]) for path in self.folder.glob("round-*") if (found := NAME.fullmatch(path.name)))
+        """Return the rounds with a checkpoint here, in their order."""
+        return sorted(int(match[1]) for path in self.folder.glob("round-*") if (match := NAME.fullmatch(path.name)))
 
 
 def pack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under `prefix.`, contiguous on the host."""
+    """Return tensors under names `prefix.NAME`, contiguous on the host."""
     return {f"{prefix}.{name}": torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `pack` put under `prefix.`."""
+    """Return the tensors put under `prefix.` by `pack`."""
     return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + ".")}

@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and when a new run may take it."""
+"""A run's folder: the places of its files, and the rules for taking it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fedmpi.flow import Refused
 from fedmpi.job import Job, JobError, validate
 from fedmpi.records.seal import table_sum, text, unsealed
 
-SEALED = {"shards", "lower"}  # what [run] says since it has a checksum
+SEALED = {"shards", "lower"}  # names in [run] since it has a checksum
 
 
 class RunFolder:
     """`job.toml`, `journal.jsonl`, `checkpoints/`, `model.safetensors`, and `DONE`, which is written last.
 
-    Every file that is read back has a checksum in it, which is compared when it is read.
+    Every file that is read back holds a checksum, compared when it is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        """Something came of it: a line or a checkpoint.  A run that ended before leaves nothing to protect."""
+        """Return whether a run left a line or a checkpoint here: one that ended earlier leaves nothing to protect."""
         return self.journal.exists() or any(self.checkpoints.glob("*.safetensors"))
 
     def take(self, resume: bool, overwrite: bool) -> None:
@@ -64,7 +64,7 @@ class RunFolder:
             raise Refused(f"--out {self.path}: cannot be written: {error.strerror}") from None
 
     def clear(self) -> None:
-        """Remove the run that lies here, and nothing else."""
+        """Remove this folder's run, and nothing else."""
         for file in (self.done, self.first, self.model, self.journal, self.job, self.path / "report.html"):
             if file.is_dir() and not file.is_symlink():
                 shutil.rmtree(file, ignore_errors=True)
@@ -73,7 +73,7 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def keep_journal(self) -> Path:
-        """Put the journal aside, under a name that nothing has, so that another begins; its new path."""
+        """Put the journal aside under a free name, so another can begin, and return its new path."""
         number = 1
         while (aside := self.path / f"journal-{number}.jsonl").exists():
             number += 1
@@ -81,28 +81,28 @@ class RunFolder:
         return aside
 
     def write_job(self, job: Mapping[str, Any]) -> None:
-        """Keep the resolved job, its checksum in `run.crc`.  Refused where the folder cannot be written."""
-        kept = dict(job)
-        if "run" in kept:  # else it is a job that no run has made yet
-            kept["run"] = {name: value for name, value in kept["run"].items() if name != "crc"}
-            kept["run"]["crc"] = table_sum(tomllib.loads(tomli_w.dumps(kept)))
+        """Write the resolved job, its checksum in `run.crc`.  Refused where the folder cannot be written."""
+        table = dict(job)
+        if "run" in table:  # else it is a job that no run has made yet
+            table["run"] = {name: value for name, value in table["run"].items() if name != "crc"}
+            table["run"]["crc"] = table_sum(tomllib.loads(tomli_w.dumps(table)))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             aside = self.path / ".job.part"
-            aside.write_text(tomli_w.dumps(kept), encoding="utf-8")
+            aside.write_text(tomli_w.dumps(table), encoding="utf-8")
             aside.replace(self.job)
         except OSError as error:
             raise Refused(f"--out {self.path}: cannot be written: {error.strerror}") from None
 
     def read_job(self) -> dict[str, Any]:
-        """The table of the job that made this run.  Refused where it is not what a run wrote; told if none can say."""
+        """Return the table of this run's job.  Refused where it was changed since; a note where it has no checksum."""
         table, sealed = self.sealed_job()
         if not sealed:
             unsealed(self.job)
         return table
 
     def sealed_job(self) -> tuple[dict[str, Any], bool]:
-        """The same, and whether it has a checksum; tells nothing."""
+        """Return the same, and whether it has a checksum; silent where it has none."""
         try:
             table = tomllib.loads(text(self.job).decode())
         except FileNotFoundError:
@@ -120,7 +120,7 @@ class RunFolder:
         return table, given is not None
 
     def job_of(self, table: Mapping[str, Any]) -> Job:
-        """The job of a table that `read_job` gave.  Refused where it is none."""
+        """Return the job of a table from `read_job`.  Refused where it is not valid."""
         try:
             return validate(table)
         except JobError as error:

@@ -19,9 +19,9 @@ TAIL = len(MARK) + 8 + len('"}')  # how many bytes a line's checksum takes
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, without their checksums; a torn last line, which a kill may leave, is left out and told.
+    """Return the lines of a journal, without their checksums; a torn last line is left out, with a note.
 
-    A line that goes back to an earlier round takes the place of what followed that.  Refused for any other fault; told
+    A line of an earlier round takes the place of the lines from that round on.  Refused for any other fault; a note
     where there are no checksums.
     """
     lines, sealed, torn = sealed_journal(path)
@@ -33,7 +33,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def sealed_journal(path: Path) -> tuple[list[dict[str, Any]], bool, bool]:
-    """The same, whether the lines have checksums (all of them, or none), whether the last is torn; tells nothing."""
+    """Return the same, whether the lines have checksums (all or none), and whether the last is torn; without notes."""
     lines: list[dict[str, Any]] = []
     sealed: list[bool] = []
     torn = False
@@ -64,7 +64,7 @@ def sealed_journal(path: Path) -> tuple[list[dict[str, Any]], bool, bool]:
 
 
 def _line(text: bytes) -> tuple[dict[str, Any], bool]:
-    """A line, and whether it has a checksum.  ValueError where it is none, or the checksum differs."""
+    """Return a line, and whether it has a checksum.  ValueError where it is no table, or the checksum differs."""
     sealed = text[-TAIL:].startswith(MARK)
     if sealed:
         body = text[:-TAIL].removesuffix(b",") + b"}"
@@ -78,7 +78,7 @@ def _line(text: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def _round(line: Mapping[str, Any]) -> int:
-    """The round that a line is of; 0 where it does not say."""
+    """Return a line's round; 0 where it has none."""
     round = line.get("round")
     return round if type(round) is int else 0
 
@@ -90,13 +90,13 @@ class Journal:
         self.path = path
 
     def cut(self, round: int) -> None:
-        """Keep the lines of rounds before `round` alone: what follows is told again.  Atomic."""
+        """Drop the lines from `round` on, which will be written again.  Atomic."""
         if not self.path.exists():
             return
-        kept = [line for line in sealed_journal(self.path)[0] if line["round"] < round]
+        lines = [line for line in sealed_journal(self.path)[0] if line["round"] < round]
         aside = self.path.with_name(".journal.part")
         with aside.open("wb") as file:
-            file.writelines(_text(line) for line in kept)
+            file.writelines(_text(line) for line in lines)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, self.path)
@@ -111,16 +111,18 @@ class Journal:
             raise Refused(f"{self.path}: could not be written: {error}") from None
 
     def sync(self) -> None:
-        """Let the lines reach the disk, before a checkpoint that counts on them."""
+        """Wait until the lines have reached the disk, before a checkpoint counts on them."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
 
 def _text(line: Mapping[str, Any]) -> bytes:
+    """Return a line as JSON, with its checksum and a newline at its end."""
     body = json.dumps(line, allow_nan=False, separators=(",", ":")).encode()
     return body[:-1] + (b"," if line else b"") + _tail(body) + b"\n"
 
 
 def _tail(body: bytes) -> bytes:
+    """Return the end of a line with this body: `"crc":"xxxxxxxx"}`."""
     return MARK + f'{zlib.crc32(body):08x}"}}'.encode()

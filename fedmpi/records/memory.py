@@ -1,8 +1,8 @@
-"""What clients keep from round to round, in the run folder: any rank may serve a client next, also after a resume.
+"""Clients' memory from round to round, in the run folder: any rank may serve a client next, also after a resume.
 
 A sparse file with a record for each client: three slots, each with a stamp in the record's head: the launch and the
-round that wrote it, the crc32 of its values and the crc32 of the stamp.  A round in flight overwrites neither what the
-last checkpoint covers nor what the round began with.
+round that wrote it, the crc32 of its values and the crc32 of the stamp.  A round in flight overwrites neither the
+values covered by the last checkpoint nor those at the round's start.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ CACHE = 2**28  # bytes of clients' vectors that a rank holds in memory
 class Memory:
     """Clients' vectors of `width` values, each as of a round; without a `folder` they live and die with this process.
 
-    What a launch wrote counts as far as the checkpoint that the next one resumed from: `launches` in the folder says
-    how far that is for each earlier launch.  `every` is how many rounds lie between checkpoints (0: none).
+    A launch's values count up to the checkpoint from which the next launch resumed: `launches.json` in the folder holds
+    that round for each earlier launch.  `every` is the number of rounds between checkpoints (0: none).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Memory:
 
     @property
     def travels(self) -> bool:
-        """Any rank may serve any client: what it keeps is where all ranks see it."""
+        """Return whether any rank may serve any client: its memory lies where all ranks see it."""
         return self.folder is not None
 
     def __del__(self) -> None:
@@ -61,25 +61,25 @@ class Memory:
 
     @staticmethod
     def start(folder: Path) -> None:
-        """At home, before a first launch: the place, so that its absence later says that it was lost."""
+        """Make the files, at home before a first launch: their absence later means a loss."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / SLOTS_FILE).touch()
-            _keep(folder, [], 0)
+            _write_launches(folder, [], 0)
         except OSError as error:
             raise Refused(f"{folder}: cannot be written: {error.strerror}") from None
 
     @staticmethod
     def facts(folder: Path) -> dict[str, int]:
-        """At home, between two rounds: what a checkpoint says of clients' memory, so that it is missed where it goes.
+        """Return a checkpoint's entry about clients' memory, at home between two rounds: a later loss is noticed by it.
 
-        How many launches wrote it, this one included, and how many bytes it has at least.
+        It holds the number of launches, this one included, and of bytes at least.
         """
         return {"launches": len(_launches(folder)[0]) + 1, "bytes": (folder / SLOTS_FILE).stat().st_size}
 
     @staticmethod
     def check(folder: Path, facts: Mapping[str, Any]) -> bool:
-        """At home: Refused where a run cannot go on with it, by its checkpoint's `facts`; whether all has checksums."""
+        """Return whether all memory has checksums, at home; Refused where it falls short of a checkpoint's `facts`."""
         path, (limits, bare) = folder / SLOTS_FILE, _launches(folder)
         try:
             ordinary(path)
@@ -98,21 +98,21 @@ class Memory:
 
     @staticmethod
     def resume(folder: Path, round: int) -> None:
-        """At home, before a launch: what earlier launches wrote counts up to `round` alone."""
+        """Let earlier launches' values count up to `round` alone, at home before a launch."""
         Memory.check(folder, {})
         limits, bare = _launches(folder)
-        _keep(folder, [*(min(limit, round) for limit in limits), round], bare)
+        _write_launches(folder, [*(min(limit, round) for limit in limits), round], bare)
 
     def load(self, client: int, upto: int) -> Tensor | None:
-        """The vector `(width,)` that the client kept last, not later than round `upto`; None where it never did."""
+        """Return the client's last vector `(width,)` of a round not later than `upto`; None where there is none."""
         if self.folder is None:
             return next((vector for round, vector in reversed(self.own.get(client, [])) if round <= upto), None)
         head = self._head(client)
         slot = self._newest(head, upto)
         if slot is None:
             return None
-        launch, values, kept, check = head[slot].tolist()
-        stamp = launch, kept
+        launch, values, round, check = head[slot].tolist()
+        stamp = launch, round
         cached = self.cache.get(client)
         if cached is not None and cached[0] == stamp:
             self.cache.move_to_end(client)
@@ -127,11 +127,11 @@ class Memory:
         return vector
 
     def save(self, client: int, round: int, vector: Tensor) -> None:
-        """Keep the vector as of `round`, which may yet be dropped.  Refused where the disk does not take it."""
-        kept = vector.detach().to("cpu", copy=True)
+        """Save the vector as of `round`, which may yet be dropped.  Refused where the disk does not take it."""
+        copy = vector.detach().to("cpu", copy=True)
         if self.folder is None:
             earlier = [pair for pair in self.own.get(client, []) if pair[0] < round]
-            self.own[client] = [*earlier[-1:], (round, kept)]
+            self.own[client] = [*earlier[-1:], (round, copy)]
             return
         head, launch = self._head(client), len(self.limits) + 1
         covered = max([*self.limits[-1:], (round - 2) // self.every * self.every if self.every else 0, 0])
@@ -139,7 +139,7 @@ class Memory:
         again = np.flatnonzero((head[:, 0] == launch) & (head[:, 2] == round)).tolist()  # a crossing made once more
         oldest = np.argsort(head[:, 2], kind="stable").tolist()
         slot = next(slot for slot in [*again, *oldest] if slot in again or slot not in needed)
-        at, values = self._record(client), kept.numpy().view(np.uint8)
+        at, values = self._record(client), copy.numpy().view(np.uint8)
         stamp = launch, zlib.crc32(values.data), round
         try:
             os.pwrite(self.file, bytes(16), at + slot * 16)  # a kill in the midst leaves a slot that nobody reads
@@ -147,10 +147,10 @@ class Memory:
             os.pwrite(self.file, np.array([*stamp, _sum(client, stamp)], dtype="<u4").tobytes(), at + slot * 16)
         except OSError as error:
             raise Refused(f"{self._path()}: could not be written: {error.strerror}") from None
-        self._remember(client, (launch, round), kept)
+        self._remember(client, (launch, round), copy)
 
     def sync(self, round: int | None = None) -> None:
-        """After this rank's clients of a round (or the last): let them reach the disk, if a checkpoint counts on it."""
+        """Wait until this rank's clients of a round (None: the last) are on disk, if a checkpoint counts on them."""
         if self.file >= 0 and (round is None or (self.every and round % self.every == 0)):
             try:
                 os.fdatasync(self.file)
@@ -158,6 +158,7 @@ class Memory:
                 raise Refused(f"{self._path()}: could not be written: {error.strerror}") from None
 
     def close(self) -> None:
+        """Close the file; the next use opens it again."""
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
@@ -170,7 +171,7 @@ class Memory:
         return client * (HEAD + SLOTS * self.stride)
 
     def _head(self, client: int) -> NDArray[np.int64]:
-        """(slots, 4) the stamp of each slot; zeros where nothing was written, or nothing that counts."""
+        """Return the stamp of each slot, `(slots, 4)`; zeros where nothing was written, or it does not count."""
         if self.file < 0:
             assert self.folder is not None
             self.limits, self.bare = _launches(self.folder)
@@ -193,13 +194,14 @@ class Memory:
         return head
 
     def _sound(self, client: int, stamp: list[int]) -> bool:
-        """A stamp is as it was written; one without checksums is where its launch wrote none."""
+        """Return whether a stamp is as it was written; without checksums, whether its launch wrote none."""
         launch, values, round, check = stamp
         if values or check:
             return check == _sum(client, (launch, values, round))
         return 0 < launch <= self.bare and round > 0
 
     def _damaged(self, client: int) -> Refused:
+        """Return the error of a client's damaged slot."""
         return Refused(
             f"{self._path()}: what client {client} kept was changed or damaged (its checksum differs); "
             f"the run cannot go on without it"
@@ -207,6 +209,7 @@ class Memory:
 
     @staticmethod
     def _newest(head: NDArray[np.int64], upto: int) -> int | None:
+        """Return the slot of the latest round up to `upto`; None where there is none."""
         rounds = np.where((head[:, 0] > 0) & (head[:, 2] <= upto), head[:, 2], 0)
         slot = int(rounds.argmax())
         return slot if rounds[slot] > 0 else None
@@ -219,7 +222,7 @@ class Memory:
 
 
 def _write(file: int, data: NDArray[np.uint8], at: int) -> None:
-    """All of it: one call may take less (a disk that fills up, more than 2 GiB)."""
+    """Write all of `data`: one call may take less (a disk that fills up, more than 2 GiB)."""
     done = 0
     while done < len(data):
         wrote = os.pwrite(file, data[done:].data, at + done)
@@ -229,30 +232,30 @@ def _write(file: int, data: NDArray[np.uint8], at: int) -> None:
 
 
 def _read(file: int, data: NDArray[np.uint8], at: int) -> bool:
-    """All of it, as `_write`; False where the file ends before."""
+    """Fill all of `data`, and return True; False where the file ends before."""
     done = 0
     while done < len(data):
-        found = os.preadv(file, [data[done:].data], at + done)
-        if not found:
+        count = os.preadv(file, [data[done:].data], at + done)
+        if not count:
             return False
-        done += found
+        done += count
     return True
 
 
 def _sum(client: int, stamp: tuple[int, int, int]) -> int:
-    """The crc32 of whose slot this is, and what it says."""
+    """Return the crc32 of a client's index and a stamp of one of its slots."""
     return zlib.crc32(np.array([client, *stamp], dtype="<i8").tobytes())
 
 
 def _launches(folder: Path) -> tuple[list[int], int]:
-    """Up to which round each earlier launch counts, and how many first launches wrote no checksums."""
+    """Return the last round that counts of each earlier launch, and the number of first launches without checksums."""
     path = folder / LAUNCHES
     try:
-        held = json.loads(text(path))
-        if isinstance(held, list):  # of a run that began without checksums
-            return list(map(int, held)), len(held) + 1
-        limits, bare = held["limits"], held["bare"]
-        if held["crc"] != table_sum([limits, bare]):
+        table = json.loads(text(path))
+        if isinstance(table, list):  # of a run that began without checksums
+            return list(map(int, table)), len(table) + 1
+        limits, bare = table["limits"], table["bare"]
+        if table["crc"] != table_sum([limits, bare]):
             raise ValueError("its checksum differs")
         return limits, bare
     except FileNotFoundError:
@@ -261,9 +264,9 @@ def _launches(folder: Path) -> tuple[list[int], int]:
         raise Refused(f"{path}: cannot be read: {error}") from None
 
 
-def _keep(folder: Path, limits: list[int], bare: int) -> None:
-    """Write them, atomically."""
+def _write_launches(folder: Path, limits: list[int], bare: int) -> None:
+    """Write the limits of launches, and the number of those without checksums; atomic."""
     aside = folder / ".launches.part"
-    kept = {"limits": limits, "bare": bare, "crc": table_sum([limits, bare])}
-    aside.write_text(json.dumps(kept), encoding="utf-8")
+    table = {"limits": limits, "bare": bare, "crc": table_sum([limits, bare])}
+    aside.write_text(json.dumps(table), encoding="utf-8")
     os.replace(aside, folder / LAUNCHES)

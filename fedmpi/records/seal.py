@@ -1,4 +1,4 @@
-"""Checksums of what is read back from a run folder: what was changed or damaged is refused, what has none is told."""
+"""Checksums in a run folder's files: a damaged file is refused, and one without a checksum is noted."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LARGEST = 2**26  # bytes of a file of text, or of one line of a journal
 
 
 def ordinary(path: Path) -> None:
-    """Raise FileNotFoundError where nothing is, Refused where something other than a file is: a pipe waits for ever."""
+    """Raise FileNotFoundError where nothing is, Refused for anything but a file: a pipe would wait for ever."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise Refused(f"{path}: is a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}, not a file")
 
 
 def text(path: Path) -> bytes:
-    """What a file of text holds.  Raises OSError where it cannot be read, Refused where it is none or far too large."""
+    """Return the bytes of a text file; OSError where it cannot be read, Refused where it is none or far too large."""
     ordinary(path)
     if path.stat().st_size > LARGEST:
         raise Refused(f"{path}: has {path.stat().st_size:,} bytes, which no run wrote")
@@ -31,12 +31,12 @@ def text(path: Path) -> bytes:
 
 
 def table_sum(table: Any) -> str:
-    """The crc32 of a table of plain values, as 8 hexadecimal digits; the order of its names does not matter."""
+    """Return the crc32 of a table of plain values, as 8 hexadecimal digits, whatever the order of its names."""
     return f"{zlib.crc32(json.dumps(table, sort_keys=True, default=str).encode()):08x}"
 
 
 def unsealed(path: Path) -> None:
-    """Tell, once for each run folder, that a file in it has no checksum."""
+    """Print a note, once for each run folder, about a file in it without a checksum."""
     folder = path.parent
     _tell(folder.parent if folder.name in ("checkpoints", "clients") else folder)
 

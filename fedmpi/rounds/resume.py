@@ -15,7 +15,7 @@ from fedmpi.flow import Refused
 from fedmpi.job import Job, JobError
 from fedmpi.plan.assemble import table_of
 from fedmpi.plan.plan import Plan
-from fedmpi.records.checkpoint import Checkpoints, Kept
+from fedmpi.records.checkpoint import Checkpoint, Checkpoints
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import TORN, sealed_journal
 from fedmpi.records.memory import Memory
@@ -34,7 +34,7 @@ ANEW = "--overwrite begins again at round 1, and replaces all that the run left 
 class Origin:
     """The place from which a run goes on: its last whole checkpoint, the lines before it, and notes for the user."""
 
-    checkpoint: Kept
+    checkpoint: Checkpoint
     lines: list[Line]
     device: str | None  # where it ran
     notes: list[str]
@@ -81,7 +81,7 @@ def find(
     return Origin(checkpoint, lines, table.get("run", {}).get("device"), notes)
 
 
-def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Kept, list[str]] | None:
+def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Checkpoint, list[str]] | None:
     """Return the last whole checkpoint, with notes on newer ones; None where none was ever written."""
     checkpoints = Checkpoints(folder.checkpoints, keep=1)
     try:
