@@ -35,6 +35,8 @@ def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
             )
         if "reduce" not in stage.rides:
             raise JobError(f"aggregation.stages: {component.name} cannot be summed, which the reduce path does")
+        if hasattr(stage, "integers"):  # earlier versions read it, and its order would now be another
+            raise JobError(f"aggregation.stages: {component.name} has integers; say place = 'integer' (or 'value')")
         if stage.place not in PLACES:
             raise JobError(
                 f"aggregation.stages: {component.name} has the place {stage.place!r}; there are {', '.join(PLACES)}"

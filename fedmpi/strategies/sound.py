@@ -31,6 +31,8 @@ def sound(strategy: Strategy, name: str) -> Strategy:
         raise JobError(f"strategy: {name} has {strategy.models} models and {strategy.down} planes down for them")
     if strategy.alone and strategy.memory.get("own") != "model":
         raise JobError(f"strategy: {name} has alone = True, but its memory holds no model named 'own'")
+    if hasattr(strategy, "settle"):  # earlier versions called it, and an own one would now be passed over
+        raise JobError(f"strategy: {name} has a method `settle`, which is not called: let `check` return that job")
     for method, trait, needed in (
         ("survey", "passes", strategy.passes > 1),
         ("correct", "corrects", strategy.corrects),

@@ -59,6 +59,15 @@ class Strategy:
         self.vectors: dict[str, Tensor] = {}
 
     @property
+    def kept(self) -> dict[str, Tensor]:
+        """Return `vectors`, by the name of earlier versions."""
+        return self.vectors
+
+    @kept.setter
+    def kept(self, vectors: dict[str, Tensor]) -> None:
+        self.vectors = vectors
+
+    @property
     def rule(self) -> Rule | None:
         """Return the correction of each step in the job's local loop; None (quicker) leaves the steps alone."""
         return self.correct if self.corrects else None

@@ -162,6 +162,10 @@ class Counts(Stage):
     counters = ("seen",)
 
 
+class Former(Stage):
+    integers = True
+
+
 def test_a_stage_of_weighted_values_stands_behind_the_weighing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAGES, "noise", Noise)
     clip = {"name": "clip", "bound": 1}
@@ -186,6 +190,7 @@ def test_a_bound_is_asked_of_any_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         (One, "made 1 values of int64 of an update, where `wire` says 10"),
         (Clients, "acts on 'clients'; the reduce path has 'client' and 'rank'; did you mean 'client'?"),
         (Lost, "has the place 'integers'; there are value, weighed, integer; did you mean 'integer'?"),
+        (Former, "own has integers; say place = 'integer' (or 'value')"),
         (Counts, "counts 0 numbers and names 1 counters"),
         (dict, "gave a dict; it should be a Stage"),
     ],

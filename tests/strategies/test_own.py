@@ -94,6 +94,7 @@ def test_every_strategy_is_what_it_says(name: str) -> None:
         ("fedavg", {"corrects": True}, "corrects = True, but its correct is that of plain averaging"),
         ("fedavg", {"corrects": False, "correct": upwards}, "corrects = False, but its correct would never be called"),
         ("fedavg", {"alone": True}, "alone = True, but its memory holds no model named 'own'"),
+        ("fedavg", {"settle": nothing}, "a method `settle`, which is not called"),
         ("mime", {"passes": 1}, "passes = 1, but its survey would never be called"),
         *((name, {"correct": upwards}, "its correct would never be called") for name in OWN_STEPS),
     ],
@@ -105,6 +106,13 @@ def test_what_contradicts_is_refused_by_name(base: str, parts: dict[str, Any], w
     assert str(refused.value).startswith("strategy: mine:Own has ")
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_home_s_vectors_of_a_strategy_from_earlier_versions_are_in_its_checkpoints() -> None:
+    strategy = toy.rig(toy.made("normed"), SHARDS, {"batch": 0}).strategy
+    strategy.kept = {"m": torch.ones(3)}
+    strategy.kept["v"] = torch.zeros(3)
+    assert {"m", "v"} <= strategy.state().keys()
 
 
 def gives(sums: Mapping[str, float]) -> Any:
