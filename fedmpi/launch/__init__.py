@@ -1,4 +1,4 @@
-"""Where it runs: inside whose MPI launch, under which `mpirun`, on which cores and GPUs."""
+"""The MPI launch: detecting one, starting one with `mpirun`, the nodes under its ranks, and the doctor."""
 
 from fedmpi.launch.detect import RANKS, Launch, refuse_singletons, terminal, world
 from fedmpi.launch.local import Mpirun, command, environment, find_mpirun, run, sweep

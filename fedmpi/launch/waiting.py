@@ -1,4 +1,4 @@
-"""What a person waits for until the first round: a status line on a terminal, plain lines elsewhere."""
+"""Display of the waits before the first round: a status line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fedmpi.launch.detect import terminal
 
 
 class Waiting:
-    """Call it with what is waited for, and with "" when that is over; it shows nothing until it is `wanted`.
+    """Display of the current wait, called with its text, and with "" when it is over; silent unless `wanted`.
 
-    A rank of our own launcher says it to the launcher, which alone knows what else is on its terminal.
+    A rank of our own launcher sends the text to the launcher, which alone knows the other lines on its terminal.
     """
 
     def __init__(self) -> None:

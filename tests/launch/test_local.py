@@ -108,7 +108,7 @@ def test_what_a_person_has_set_stays(ranks: int, given: dict[str, str]) -> None:
     told = environment(ranks, environ=given)
     assert given.items() <= told.items()
     assert told["FEDMPI_RANKS"] == str(ranks)
-    assert told.keys() >= {*local.TRAVELS}
+    assert told.keys() >= {*local.EXPORTED}
 
 
 @laws

@@ -61,7 +61,7 @@ def test_records_and_the_rest_come_apart_however_the_stream_is_cut(
         rest += ranks.take_records(stream[begin:end])
     assert rest + ranks.rest() == plain
     assert ranks.pids == {rank: 100 + rank for rank in said}
-    assert ranks.listen == (set(said) == {0, 1, 2})
+    assert ranks.listening == (set(said) == {0, 1, 2})
 
 
 def test_what_is_no_record_harms_nobody() -> None:
@@ -113,8 +113,8 @@ def test_how_else_a_launcher_ends(tmp_path: Path) -> None:
 
 def test_a_signal_counts_by_whether_they_listened_and_how_often_it_came() -> None:
     early, late = Ranks(3), heard()
-    early.asked = [signal.SIGTERM]
-    late.asked, late.listened = [signal.SIGINT, signal.SIGINT], True
+    early.signals = [signal.SIGTERM]
+    late.signals, late.forwarded = [signal.SIGINT, signal.SIGINT], True
     assert verdict("mpirun", early, 1, None, "again")[1] == 75
     assert verdict("mpirun", late, 1, None, "again")[1] == 130
 
