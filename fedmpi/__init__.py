@@ -1,7 +1,7 @@
 """Federated learning for HPC: MPI, PyTorch, one flat vector, one Bcast and one Reduce a round.
 
-What a script needs: `train` runs a job on every rank of a communicator, `write_shards` makes a shard set of arrays that
-one already has.  Everything else is a job file and the command `fedmpi`.
+For scripts: `train` runs a job on every rank of a communicator, `write_shards` makes a shard set of the script's own
+arrays.  Everything else is a job file and the command `fedmpi`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROOMS = {"Refused": "flow", "Run": "rounds", "ShardSet": "data", "train": "roun
 
 
 def __getattr__(name: str) -> Any:
-    """Import a room when it is asked for: `fedmpi --help` need not wait for torch."""
+    """Return a public name, and import its room only now: `fedmpi --help` need not wait for torch."""
     if name not in _ROOMS:
         raise AttributeError(f"module 'fedmpi' has no attribute {name!r}")
     from importlib import import_module

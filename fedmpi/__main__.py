@@ -1,4 +1,4 @@
-"""The door: `python -m fedmpi`, and the only place that names COMM_WORLD."""
+"""The entry of `python -m fedmpi`, and the only file to use COMM_WORLD."""
 
 import sys
 from contextlib import nullcontext
@@ -10,17 +10,18 @@ SILENT = {"--quiet", "--dry-run", "-h", "--help"}
 
 
 def world() -> Any:
-    """Every rank of this launch."""
+    """Return the communicator of all ranks of this launch."""
     from mpi4py import MPI
 
     return MPI.COMM_WORLD
 
 
 def main() -> None:
+    """Run the command line, and exit with its status."""
     arguments = sys.argv[1:]
     trains = arguments[:1] == ["train"]
     here = launch.world() if trains else None
-    # A rank listens before all else: what it imports takes seconds, and a signal that nobody hears kills.
+    # A rank listens before all else: its imports take seconds, and a signal without a listener kills.
     with hear.listening() if here else nullcontext():
         if here is not None:
             tell.hello(here.rank or 0)

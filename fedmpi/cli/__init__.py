@@ -1,4 +1,4 @@
-"""The verbs: train, shard, evaluate, predict, report, list, doctor."""
+"""The command `fedmpi` and its verbs: train, shard, evaluate, predict, report, list, doctor."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 
 def _version(wanted: bool) -> None:
+    """Print the version and leave, where it is wanted."""
     if wanted:
         typer.echo(f"fedmpi {VERSION}")
         raise typer.Exit
@@ -51,7 +52,7 @@ app.command()(doctor)
 
 
 def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
-    """Run one verb; the exit status.  What a person did wrong is one message, on one rank, and no traceback."""
+    """Run one verb and return the exit status; a person's mistake is one message, on one rank, without a traceback."""
     command = typer.main.get_command(app)
     try:
         code = command.main(args=list(arguments), prog_name="fedmpi", standalone_mode=False, obj=world)
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
             tell.end(str(refused), refused.code)
         return refused.code
     except Exception as error:
-        show = getattr(error, "show", None)  # click's own: a wrong option, told with the usage
+        show = getattr(error, "show", None)  # click's own: a wrong option, shown with the usage
         if show is None:
             raise
         if _speaks():
@@ -77,12 +78,13 @@ def main(arguments: Sequence[str], world: Callable[[], Any]) -> int:
 
 
 def _tell(message: str, code: int) -> None:
+    """Tell the reason why the command ends with `code`, on the first rank alone."""
     if _speaks():
         waiting("")
         tell.end(message, code)
 
 
 def _speaks() -> bool:
-    """Before ranks can talk, the launcher's word says which of them is the first."""
+    """Return whether this is the only process or the first rank, by its launcher: the ranks cannot agree on one yet."""
     launch = launched()
     return launch is None or not launch.rank

@@ -16,7 +16,7 @@ from fedmpi.training import keepsake_sizes
 
 
 def show(job: Job, ranks: int) -> None:
-    """Print what the job comes to on so many ranks."""
+    """Print the resolved job, and its figures on so many ranks."""
     plan = assemble(job, loops=LOOPS)
     console = Console(highlight=False)
     console.print(tomli_w.dumps(resolved_table(plan)).strip(), markup=False)
@@ -28,7 +28,7 @@ def show(job: Job, ranks: int) -> None:
 
 
 def figures(plan: Plan, ranks: int) -> dict[str, str]:
-    """What a person asks before a long run, each in words."""
+    """Return the figures to know before a long run, each in words."""
     flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype)
     layout = plan.layout(flat)
     path = ReducePath(Solo(), plan.stages, layout, flat.device)
@@ -36,8 +36,8 @@ def figures(plan: Plan, ranks: int) -> dict[str, str]:
     planes = (flat.values.numel() + flat.grads.numel() + layout.width) * flat.values.itemsize
     memory = planes + down + path.bytes
     serving = ranks if plan.job.server.trains or ranks == 1 else ranks - 1
-    kept = sum(keepsake_sizes(plan.strategy, flat).values()) * flat.values.itemsize
-    own = {"clients/": f"{kept:,} bytes that each client keeps, in three slots of the run folder"} if kept else {}
+    held = sum(keepsake_sizes(plan.strategy, flat).values()) * flat.values.itemsize
+    own = {"clients/": f"{held:,} bytes that each client keeps, in three slots of the run folder"} if held else {}
     return {
         "parameters": f"{flat.count:,} trained, {flat.size:,} values travel as {str(plan.dtype)[6:]}",
         "clients": f"{plan.shards.clients:,} with {plan.shards.examples:,} examples; {plan.cohort:,} a round",

@@ -1,4 +1,4 @@
-"""`fedmpi list` and `fedmpi doctor`: what there is, and what would run where."""
+"""`fedmpi list` and `fedmpi doctor`: the components with their options, and the state of the machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def components() -> dict[str, dict[str, dict[str, Any]]]:
 
 def list_(
     room: Annotated[str | None, typer.Argument(help="strategies, stages, models, ...; all where not given.")] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them, told in full.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As tables of Markdown.")] = False,
 ) -> int:
@@ -49,34 +49,35 @@ def list_(
     elif markdown:
         for title, entries in listed.items():
             typer.echo(f"| {title} | options and their defaults | what it is |\n|---|---|---|")
-            for entry, said in entries.items():
-                typer.echo(f"| `{entry}` | {_shown(said['options']) or '-'} | {said['about']} |")
+            for entry, facts in entries.items():
+                typer.echo(f"| `{entry}` | {_shown(facts['options']) or '-'} | {facts['about']} |")
     elif room is not None and name is not None:
         typer.echo(_wrapped(_entry(room, name)))
     else:
         for title, entries in listed.items():
             lines = [title]
-            for entry, said in entries.items():
+            for entry, facts in entries.items():
                 lines += [
                     "",
                     f"  {entry}",
-                    *(f"      {part}" for part in (said["about"], _shown(said["options"])) if part),
+                    *(f"      {part}" for part in (facts["about"], _shown(facts["options"])) if part),
                 ]
             typer.echo(_wrapped([*lines, ""]))
     return 0
 
 
 def _known(word: str, words: Iterable[str], hint: str) -> str:
+    """Return a word of `words`; any other raises BadParameter with the nearest one."""
     from fedmpi.job import nearest
 
     if word not in words:
-        told = f"{word!r} given; there are {', '.join(words)}{nearest(word, words)}"
-        raise typer.BadParameter(told, param_hint=hint)
+        message = f"{word!r} given; there are {', '.join(words)}{nearest(word, words)}"
+        raise typer.BadParameter(message, param_hint=hint)
     return word
 
 
 def _wrapped(lines: Iterable[str]) -> str:
-    """Lines as a narrow terminal takes them, each under its own indent."""
+    """Return lines as one text, wrapped to the terminal, each under its own indent."""
     width = max(40, min(100, shutil.get_terminal_size().columns))
     wrapped: list[str] = []
     for line in lines:
@@ -113,20 +114,20 @@ def _entry(room: str, name: str) -> list[str]:
 
 
 def _meanings(option: str, text: str) -> list[str]:
-    """The sentences of a docstring that speak of an option."""
+    """Return the sentences of a docstring about an option, the first two."""
     sentences = re.split(r"(?<=[.])(?<!al\.)\s+", " ".join(text.split()))
     return [sentence for sentence in sentences if f"`{option}`" in sentence][:2]
 
 
 def _kind(kind: Any) -> str:
-    """A type as a person says it: what a job may write there."""
+    """Return a type in words, for the values a job may have there: "a number above 0", "true or false"."""
     if get_origin(kind) is Annotated:
         inner, *rest = get_args(kind)
         bounds = [part for one in rest for part in getattr(one, "metadata", [one])]
         signs = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
         ends = [(sign, getattr(part, sign)) for part in bounds for sign in signs if hasattr(part, sign)]
-        told = [f"{signs[sign]} {end:g}" for sign, end in ends if end < 2**31]  # larger ones keep sums finite, no more
-        return " ".join([_kind(inner), *told])
+        limits = [f"{signs[sign]} {end:g}" for sign, end in ends if end < 2**31]  # larger ones only keep sums finite
+        return " ".join([_kind(inner), *limits])
     if get_origin(kind) is Literal:
         return " or ".join(_toml(value) for value in get_args(kind))
     if get_origin(kind) in (Union, UnionType):
@@ -139,12 +140,14 @@ def _kind(kind: Any) -> str:
 
 
 def _shown(options: Mapping[str, Any]) -> str:
+    """Return options in one line, each with its default where it has one."""
     return ", ".join(
         option if default is ... else f"{option} = {_toml(default)}" for option, default in options.items()
     )
 
 
 def _toml(value: Any) -> str:
+    """Return a value as a job file writes it, "unset" for None."""
     if value is None:
         return "unset"
     return json.dumps(list(value) if isinstance(value, tuple) else value)
@@ -154,18 +157,18 @@ def doctor(
     ranks: Annotated[int | None, typer.Option("-n", "--ranks", min=1, help="Ranks to plan for.")] = None,
     job: Annotated[Path | None, typer.Option(help="A job file, to check with its data.")] = None,
 ) -> int:
-    """What MPI, what GPUs, what would run where; exit status 1 where a job would fail."""
-    from fedmpi.launch import doctor as surgery
+    """Examine MPI, GPUs, cores and the placement of ranks; exit status 1 where a job would fail."""
+    from fedmpi.launch.doctor import code, examine, show
 
-    findings = surgery.examine(ranks)
+    findings = examine(ranks)
     if job is not None:
         findings.append(_job(job))
-    Console(highlight=False).print(surgery.show(findings))
-    return 1 if any(finding.level == "fail" for finding in findings) else 0
+    Console(highlight=False).print(show(findings))
+    return code(findings)
 
 
 def _job(path: Path) -> Any:
-    """The job, read and put together as `fedmpi train` would."""
+    """Return the finding of a job, read and assembled as `fedmpi train` would do it."""
     from fedmpi.flow import Refused
     from fedmpi.job import read
     from fedmpi.launch.doctor import Finding

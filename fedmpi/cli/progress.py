@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live display on a terminal, plain lines elsewhere."""
+"""Progress for the person: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.text import Text
 
 from fedmpi.launch import terminal, waiting
 
-PLAIN = 40  # plain lines of a long run, about
-CLIENTS = {"clients": "clients'", "personal": "own model"}  # whose scores a line tells, by its table
+PLAIN = 40  # lines of a long run without a terminal, about
+CLIENTS = {"clients": "clients'", "personal": "own model"}  # the owners of scores in words, by the scores' table
 
 
 def console() -> Console:
-    """The console of the person who started the run, which under mpirun is not what this rank sees."""
+    """Return a console for the person's terminal, which a rank under mpirun cannot see itself, or a plain one."""
     size = terminal()
     if size is None:
         return Console(force_terminal=False, highlight=False)
@@ -28,7 +28,7 @@ def console() -> Console:
 
 
 class Lines(Bar):
-    """A live display that ends in a newline: mpirun passes on whole lines alone."""
+    """A live display with a newline at its end: mpirun passes on whole lines alone."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -36,7 +36,7 @@ class Lines(Bar):
 
 
 class Progress:
-    """Rounds as they are told; `round` is given each journal line."""
+    """Display of the rounds of a run, each given by its journal line."""
 
     def __init__(self, name: str, rounds: int, ranks: int) -> None:
         self.name, self.rounds, self.ranks = name, rounds, ranks
@@ -45,10 +45,9 @@ class Progress:
         self.last: dict[str, Any] | None = None
         self.scores: dict[str, Any] = {}
         self.bar: Bar | None = None
-        self.finished = False
 
     def round(self, line: dict[str, Any]) -> None:
-        """Show one line."""
+        """Show the round of one journal line."""
         waiting("")
         self.last = line
         if line.get("evaluation"):
@@ -56,39 +55,40 @@ class Progress:
         if not self.console.is_terminal:
             every = max(1, self.rounds // PLAIN)
             if line["round"] % every == 0 or line["round"] == 1 or "stopped" in line:
-                print(f"round {line['round']}/{self.rounds}  {self._told(line)}", flush=True)
+                print(f"round {line['round']}/{self.rounds}  {self._text(line)}", flush=True)
             return
         if self.bar is None:
             self.bar = Lines(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[text]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
                 console=self.console,
                 refresh_per_second=8,
             )
-            self.task = self.bar.add_task(self.name, total=self.rounds, completed=line["round"] - 1, told="")
+            self.task = self.bar.add_task(self.name, total=self.rounds, completed=line["round"] - 1, text="")
             self.bar.start()
-        self.bar.update(self.task, completed=line["round"], told=self._told(line, short=True))
+        self.bar.update(self.task, completed=line["round"], text=self._text(line, short=True))
 
-    def _told(self, line: dict[str, Any], short: bool = False) -> str:
+    def _text(self, line: dict[str, Any], short: bool = False) -> str:
+        """Return loss, latest scores and seconds in words; where `short`, the leading scores alone."""
         words = []
         if line.get("train_loss") is not None:
             words.append(f"loss {line['train_loss']:.4f}")
-        scores = [(name, value) for name, value in self.scores.get("test", {}).items() if name != "loss"]
-        told = [f"{name} {value:.4f}" for name, value in scores if value is not None][: 1 if short else None]
-        for kind, whose in CLIENTS.items():
+        test = [(name, value) for name, value in self.scores.get("test", {}).items() if name != "loss"]
+        scores = [f"{name} {value:.4f}" for name, value in test if value is not None][: 1 if short else None]
+        for kind, owner in CLIENTS.items():
             for name, spread in self.scores.get(kind, {}).items():
-                if short and told and kind == "clients":
+                if short and scores and kind == "clients":
                     break
                 if name != "loss" and spread.get("mean") is not None:
                     worst = "" if short else f" (worst tenth {spread['worst_tenth']:.4f})"
-                    told.append(f"{whose} {name} {spread['mean']:.4f}{worst}")
+                    scores.append(f"{owner} {name} {spread['mean']:.4f}{worst}")
                     break
-        words += told
+        words += scores
         seconds = line.get("seconds", {})
         if "total" in seconds:
             words.append(f"{seconds['total']:.3f} s/round")
@@ -99,8 +99,8 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
-    def told(self, folder: Path, baseline: str | None) -> None:
-        """The last word: what came of it, and what to do next."""
+    def summary(self, folder: Path, baseline: str | None) -> None:
+        """Print the outcome of the run, and the next command."""
         if self.last is None:
             print(f"{folder}: nothing was left to do", flush=True)
             return
@@ -113,11 +113,11 @@ class Progress:
         for name, value in self.scores.get("test", {}).items():
             if value is not None:
                 print(f"  {f'test {name}':<18} {value:.4f}")
-        for kind, whose in CLIENTS.items():
+        for kind, owner in CLIENTS.items():
             for name, spread in self.scores.get(kind, {}).items():
                 if spread.get("mean") is not None:
-                    told = f"mean {spread['mean']:.4f}, worst tenth {spread['worst_tenth']:.4f}"
-                    print(f"  {f'{whose} {name}':<18} {told}")
+                    values = f"mean {spread['mean']:.4f}, worst tenth {spread['worst_tenth']:.4f}"
+                    print(f"  {f'{owner} {name}':<18} {values}")
         print(f"  model in {folder / 'model.safetensors'}")
         if baseline is None:
             print(f"  next: fedmpi report {folder}")
@@ -125,7 +125,7 @@ class Progress:
 
 
 class Work:
-    """What `fedmpi shard` is at: a bar on a terminal, below what is told; plain lines elsewhere."""
+    """Display of the work of `fedmpi shard`: lines, and below them a bar on a terminal."""
 
     def __init__(self) -> None:
         self.console = console()
@@ -142,8 +142,8 @@ class Work:
             self.task = self.bar.add_task("begin", total=None)
             self.bar.start()
 
-    def told(self, line: str) -> None:
-        """A line of words; one that says what begins is what the bar is about, until the next."""
+    def line(self, line: str) -> None:
+        """Print one line; where it begins a step, its first word becomes the label of the bar."""
         if self.bar is None:
             print(line, flush=True)
             return
@@ -152,7 +152,7 @@ class Work:
             self.bar.reset(self.task, total=None, description=line.split()[0])
 
     def done(self, rows: int, total: int) -> None:
-        """How many of all examples are written."""
+        """Show how many of all examples are written."""
         if self.bar is not None:
             self.bar.update(self.task, total=total, completed=rows)
 

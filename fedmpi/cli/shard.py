@@ -20,20 +20,22 @@ OWN = ("out", "clients", "partition", "holdout", "files", "seed")  # options of 
 
 
 class Shard(TyperCommand):
-    """The command, whose help shows the options of the importer and the partition that were named with it."""
+    """The command, with the options of a named importer and partition in its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words as usual, and keep them for the help."""
         ctx.meta["words"] = list(args)
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the options of importer and partition, or the names of all importers."""
         from fedmpi.data import IMPORTERS, PARTITIONS
 
         importer, partition = _named(ctx.meta.get("words", []))
         if importer is None:
-            told = f"fedmpi shard IMPORTER --help shows its options; there are {', '.join(IMPORTERS)}"
+            text = f"fedmpi shard IMPORTER --help shows its options; there are {', '.join(IMPORTERS)}"
             formatter.write_paragraph()
-            formatter.write_text(told)
+            formatter.write_text(text)
         else:
             _section(formatter, f"Options of {importer}", IMPORTERS.options(importer))
         if importer is not None or partition is not None:
@@ -42,7 +44,7 @@ class Shard(TyperCommand):
 
 
 def _named(words: list[str]) -> tuple[str | None, str | None]:
-    """The importer and the partition among a command's words, of which some may be missing or wrong."""
+    """Return the importer and the partition in a command's words; some words may be missing or wrong."""
     importer = partition = None
     rest = iter(words)
     for word in rest:
@@ -58,12 +60,13 @@ def _named(words: list[str]) -> tuple[str | None, str | None]:
     return importer, partition or None
 
 
-def _section(formatter: Any, title: str, found: Mapping[str, tuple[Any, Any]]) -> None:
+def _section(formatter: Any, title: str, options: Mapping[str, tuple[Any, Any]]) -> None:
+    """Write a section of the help: each option with its type, meaning and default."""
     rows = []
-    for name, (kind, default) in found.items():
-        plain, said = _told(kind)
+    for name, (kind, default) in options.items():
+        word, meaning = _described(kind)
         ends = "[required]" if default is ... else "" if default in (None, "") else f"[{default}]"
-        rows.append((f"--{name.replace('_', '-')} {plain}", f"{said}  {ends}".strip()))
+        rows.append((f"--{name.replace('_', '-')} {word}", f"{meaning}  {ends}".strip()))
     with formatter.section(title):
         if rows:
             formatter.write_dl(rows)
@@ -71,17 +74,17 @@ def _section(formatter: Any, title: str, found: Mapping[str, tuple[Any, Any]]) -
             formatter.write_text("it has none")
 
 
-def _told(kind: Any) -> tuple[str, str]:
-    """An option's type in a word, and its meaning in a line."""
-    said = ""
+def _described(kind: Any) -> tuple[str, str]:
+    """Return an option's type in a word, and its meaning in a line."""
+    meaning = ""
     if get_origin(kind) is Annotated:
         kind, *marks = get_args(kind)
-        said = next((mark.description for mark in marks if isinstance(mark, FieldInfo) and mark.description), "")
+        meaning = next((mark.description for mark in marks if isinstance(mark, FieldInfo) and mark.description), "")
     if get_origin(kind) in (Union, UnionType):
         kind = next(one for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is Literal:
-        return "|".join(map(str, get_args(kind))), said
-    return KINDS.get(kind, "VALUE"), said
+        return "|".join(map(str, get_args(kind))), meaning
+    return KINDS.get(kind, "VALUE"), meaning
 
 
 def shard(
@@ -97,7 +100,7 @@ def shard(
         typer.Option(min=0.0, max=0.9, help="Share of each client kept aside.  [0.2 where there is no test split]"),
     ] = None,
     files: Annotated[int, typer.Option(min=1, help="Shard files.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random draws.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the shard set in the folder.")] = False,
 ) -> int:
     """Make a shard set.  Further options are the importer's and the partition's: --source PATH, --alpha 0.3, ..."""
@@ -120,7 +123,7 @@ def shard(
             files=files,
             seed=seed,
             overwrite=overwrite,
-            progress=work.told,
+            progress=work.line,
             written=work.done,
         )
     except Refused as refused:
@@ -133,13 +136,13 @@ def shard(
                 held = ", ".join(f"{count} x {label}" for label, count in counts.items() if count)
                 typer.echo(f"  {client:<10} {held[:100]}{' ...' if len(held) > 100 else ''}")
         else:
-            told = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-            typer.echo(f"  {name:<10} {told}")
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            typer.echo(f"  {name:<10} {text}")
     return 0
 
 
 def _sorted(importer: str, partition: str, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`deal_options`, in the command's words, for which an option of its own may have been meant."""
+    """Return the options of importer and partition apart; an unknown one raises JobError in the command's words."""
     from fedmpi.data import deal_options
 
     known = _options(importer, partition)
@@ -155,33 +158,35 @@ def _sorted(importer: str, partition: str, given: dict[str, str]) -> tuple[dict[
 
 
 def _options(importer: str, partition: str) -> list[str]:
+    """Return the names of all options: the importer's, the partition's and the command's own."""
     from fedmpi.data import IMPORTERS, PARTITIONS
 
     return [*dict.fromkeys([*IMPORTERS.options(importer), *PARTITIONS.options(partition), *OWN, "overwrite"])]
 
 
 def _in_words(refused: Refused, importer: str, partition: str) -> Refused:
-    """A refusal that names options as the command does: `--target`, where a script has importer.target."""
+    """Return a refusal with options named as in the command: `--target`, where a script has importer.target."""
     try:
         known = _options(importer, partition)
     except Refused:
-        return refused  # which tells of a name that is none
+        return refused  # it is about an unknown importer or partition
     names = "|".join(known)
     lines = [
-        re.sub(rf"^(?:(?:importer|partition)\.)?({names})(?=[:,])", lambda found: _word(found[1]), line)
+        re.sub(rf"^(?:(?:importer|partition)\.)?({names})(?=[:,])", lambda match: _word(match[1]), line)
         for line in str(refused).split("\n")
     ]
-    told = type(refused)("\n".join(lines))
-    told.tells = refused.tells
-    return told
+    renamed = type(refused)("\n".join(lines))
+    renamed.tells = refused.tells
+    return renamed
 
 
 def _word(name: str) -> str:
+    """Return an option as the command line writes it."""
     return f"--{name.replace('_', '-')}"
 
 
 def _pairs(words: list[str]) -> dict[str, str]:
-    """`--alpha 0.3 --per-client=2` as a table."""
+    """Return `--alpha 0.3 --per-client=2` as a table of names and values."""
     pairs: dict[str, str] = {}
     rest = list(words)
     while rest:

@@ -1,4 +1,4 @@
-"""`fedmpi train`: check a job, start mpirun where that has not been done, and train."""
+"""`fedmpi train`: check a job, start mpirun outside a launch, and train."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def train(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
 ) -> int:
-    """Train a model over MPI: starts mpirun itself unless it was started by it."""
+    """Train a model over MPI; outside an MPI launch this starts mpirun itself."""
     if baseline is not None and baseline not in BASELINES:
         from fedmpi.job import nearest
 
-        told = f"{baseline!r} given; there are {', '.join(BASELINES)}{nearest(baseline, BASELINES)}"
-        raise typer.BadParameter(told, param_hint="--baseline")
+        message = f"{baseline!r} given; there are {', '.join(BASELINES)}{nearest(baseline, BASELINES)}"
+        raise typer.BadParameter(message, param_hint="--baseline")
     if dry_run:
         from fedmpi.cli.dry_run import show
 
         show(_read(job, overrides), ranks or _ranks(None))
         return 0
-    asked = Asked(job, out, tuple(overrides or ()), resume, overwrite, reschedule, baseline, quiet)
-    found = launch.world()
-    if found is None:
+    request = Request(job, out, tuple(overrides or ()), resume, overwrite, reschedule, baseline, quiet)
+    outer = launch.world()
+    if outer is None:
         launch.refuse_singletons(1)
         if ranks != 1:
-            return _start(asked, ranks)
-    elif ranks is not None and found.size not in (None, ranks):
-        raise Refused(f"-n {ranks}: given, but {found.launcher} has started {found.size} ranks; leave -n out under it")
-    return _train(asked, context.obj() if found else None)
+            return _start(request, ranks)
+    elif ranks is not None and outer.size not in (None, ranks):
+        raise Refused(f"-n {ranks}: given, but {outer.launcher} has started {outer.size} ranks; leave -n out under it")
+    return _train(request, context.obj() if outer else None)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command line asked for."""
+class Request:
+    """The arguments of one `fedmpi train`."""
 
     path: Path
     out: Path | None
@@ -83,15 +83,19 @@ class Asked:
     quiet: bool
 
     def folder(self, job: Job) -> Path:
+        """Return the run's folder: `out`, or runs/NAME with the name of the job."""
         return self.out or Path("runs") / job.name
 
     def again(self, folder: Path, ranks: int | None) -> str:
-        """The command that goes on; `ranks` None where somebody else starts them.  A baseline begins anew."""
+        """Return the command to go on with; `ranks` is None where another launcher starts them.
+
+        A baseline begins anew.
+        """
         words = replace(self, resume=self.baseline is None, overwrite=False).words(folder)
         return shlex.join(["fedmpi", *words, *(["-n", str(ranks)] if ranks else [])])
 
     def words(self, folder: Path) -> list[str]:
-        """The same again, for the ranks to read."""
+        """Return the arguments as words again, for the ranks to read."""
         words = ["train", str(self.path), "--out", str(folder)]
         words += [word for text in self.overrides for word in ("--set", text)]
         switches = {
@@ -111,7 +115,10 @@ def _read(path: Path, overrides: Sequence[str] | None) -> Job:
 
 
 def _ranks(cohort: int | None) -> int:
-    """How many ranks to start where nobody said: what SLURM granted, else a server and a client for each core."""
+    """Return the number of ranks to start by default: SLURM's tasks, else a server and a client for each core.
+
+    The client ranks are at most `cohort`, where it is given.
+    """
     if os.environ.get("SLURM_NTASKS"):
         return int(os.environ["SLURM_NTASKS"])
     from fedmpi.cores import cores
@@ -119,30 +126,30 @@ def _ranks(cohort: int | None) -> int:
     return 1 + (cores() if cohort is None else min(cores(), cohort))
 
 
-def _start(asked: Asked, ranks: int | None) -> int:
-    """Check everything here, then let mpirun start the ranks."""
+def _start(request: Request, ranks: int | None) -> int:
+    """Check everything here, let mpirun start the ranks, and return the exit status."""
     from fedmpi.comm import Place
     from fedmpi.plan import assemble
     from fedmpi.records.folder import RunFolder
     from fedmpi.rounds.loops import LOOPS
     from fedmpi.rounds.resume import find
 
-    launch.waiting(f"checking {asked.path}")
-    job = _read(asked.path, asked.overrides)
+    launch.waiting(f"checking {request.path}")
+    job = _read(request.path, request.overrides)
     plan = assemble(job, loops=LOOPS)
     if "SLURM_JOB_ID" not in os.environ:  # ranks will run here, so what they need must be here
         Place().device(job.device)
-    folder = RunFolder(asked.folder(job))
-    if asked.baseline is None:
-        find(folder, plan, asked.resume, asked.overwrite, asked.reschedule)
-    done = None if asked.baseline else folder.done
+    folder = RunFolder(request.folder(job))
+    if request.baseline is None:
+        find(folder, plan, request.resume, request.overwrite, request.reschedule)
+    done = None if request.baseline else folder.done
     size = ranks or _ranks(plan.cohort)
-    again = asked.again(folder.path, size)
-    return launch.run(size, asked.words(folder.path), done=done, folder=folder.path, again=again)
+    again = request.again(folder.path, size)
+    return launch.run(size, request.words(folder.path), done=done, folder=folder.path, again=again)
 
 
-def _train(asked: Asked, world: Any) -> int:
-    """This process is a rank of `world`, or the only one."""
+def _train(request: Request, world: Any) -> int:
+    """Train in this process, a rank of `world` or alone, and return the exit status."""
     from fedmpi import rounds
     from fedmpi.cli.progress import Progress
     from fedmpi.comm import wrap
@@ -152,35 +159,36 @@ def _train(asked: Asked, world: Any) -> int:
     job: Job | None = None
     error: Refused | None = None
     try:
-        job = _read(asked.path, asked.overrides)
+        job = _read(request.path, request.overrides)
     except Refused as refused:
         error = refused
     comm.settle(error)
     assert job is not None
-    folder = asked.folder(job)
+    folder = request.folder(job)
     alone = comm.size == 1 and launch.world() is None
-    again = asked.again(folder, comm.size if alone or launch.RANKS in os.environ else None)
-    progress = Progress(job.name, job.rounds, comm.size) if comm.is_home and not asked.quiet else None
-    told = progress.round if progress else None
-    # A rank listens for USR1 already; a process alone is asked by what else would end it, and a second time is at once.
+    again = request.again(folder, comm.size if alone or launch.RANKS in os.environ else None)
+    progress = Progress(job.name, job.rounds, comm.size) if comm.is_home and not request.quiet else None
+    on_round = progress.round if progress else None
+    # A rank listens for USR1 already.  A process alone takes any signal to end as a request to stop, and a second one
+    # ends it at once.
     listening = hear.listening(hear.STOPS, _at_once(folder, again)) if alone else nullcontext()
     tell.watched = launch.waiting
     try:
         with listening:
-            if asked.baseline is not None:
-                launch.waiting(f"training the {asked.baseline} baseline")
-                rounds.baseline(job, comm, asked.baseline, folder, told)
-                folder = folder / "baselines" / asked.baseline
+            if request.baseline is not None:
+                launch.waiting(f"training the {request.baseline} baseline")
+                rounds.baseline(job, comm, request.baseline, folder, on_round)
+                folder = folder / "baselines" / request.baseline
             else:
                 launch.waiting("opening the shard set, making the model")
                 rounds.train(
                     job,
                     comm,
                     out=folder,
-                    resume=asked.resume,
-                    overwrite=asked.overwrite,
-                    reschedule=asked.reschedule,
-                    on_round=told,
+                    resume=request.resume,
+                    overwrite=request.overwrite,
+                    reschedule=request.reschedule,
+                    on_round=on_round,
                 )
     except Interrupted as stopped:
         stopped.args = (f"{stopped}; go on with: {again}",)
@@ -190,12 +198,12 @@ def _train(asked: Asked, world: Any) -> int:
         if progress is not None:
             progress.stop()
     if progress is not None:
-        progress.told(folder, asked.baseline)
+        progress.summary(folder, request.baseline)
     return 0
 
 
 def _at_once(folder: Path, again: str) -> Callable[[int], None]:
-    """What a second signal does to a process that is alone: what it was writing is removed, and it ends."""
+    """Return the effect of a second signal on a process alone: it removes its half-written files and ends."""
 
     def end(number: int) -> None:
         launch.sweep(folder)

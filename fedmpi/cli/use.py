@@ -1,4 +1,4 @@
-"""`fedmpi evaluate`, `predict` and `report`: what a trained model is good for."""
+"""`fedmpi evaluate`, `predict` and `report`: the uses of a trained model."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def evaluate(
 
 
 def _number(value: float | None) -> str:
+    """Return a score with four decimals, "-" for None."""
     return "-" if value is None else f"{value:.4f}"
 
 

@@ -58,13 +58,13 @@ def test_a_plain_line_tells_the_tables_that_are_there(
 )
 def test_the_live_display_has_room_for_what_leads(progress: Progress, tables: list[str], told: str) -> None:
     progress.round(line(*tables))
-    assert progress._told(line(*tables), short=True) == f"loss 0.5000  {told}  0.100 s/round"
+    assert progress._text(line(*tables), short=True) == f"loss 0.5000  {told}  0.100 s/round"
 
 
 def test_the_last_word_tells_own_models_apart(progress: Progress, capsys: pytest.CaptureFixture[str]) -> None:
     progress.round(line("clients", "personal", stopped="rounds"))
     capsys.readouterr()
-    progress.told(Path("out"), None)
+    progress.summary(Path("out"), None)
     said = [text.split() for text in capsys.readouterr().out.splitlines()]
     assert ["clients'", "accuracy", "mean", "0.2300,", "worst", "tenth", "0.2400"] in said
     assert ["own", "model", "accuracy", "mean", "0.3300,", "worst", "tenth", "0.3400"] in said
@@ -75,5 +75,5 @@ def test_the_last_word_tells_own_models_apart(progress: Progress, capsys: pytest
 def test_a_score_that_is_none_is_left_out(progress: Progress, capsys: pytest.CaptureFixture[str]) -> None:
     none = {"accuracy": {"mean": None, "worst_tenth": None, "std": None}}
     progress.round({**line(), "evaluation": {"test": {"accuracy": None}, "clients": none, "personal": none}})
-    progress.told(Path("out"), None)
+    progress.summary(Path("out"), None)
     assert "accuracy" not in capsys.readouterr().out
