@@ -1,7 +1,7 @@
-"""The job: a TOML file's frame, the components that it names and their options, and the words of its refusals."""
+"""The job: a TOML file's frame, its components and their options, and the words of its refusals."""
 
 from fedmpi.job.component import Component
-from fedmpi.job.frames import Aggregation, Checkpoints, Cohort, Data, Evaluation, Job, Local, Model, Server, Stop
+from fedmpi.job.frames import Aggregation, Checkpointing, Cohort, Data, Evaluation, Job, Local, Model, Server, Stop
 from fedmpi.job.kinds import LARGE, Count, NonNegative, Positive
 from fedmpi.job.reading import read, validate
 from fedmpi.job.registry import Registry
@@ -13,7 +13,7 @@ from fedmpi.job.words import JobError, because, nearest, shown
 __all__ = [
     "LARGE",
     "Aggregation",
-    "Checkpoints",
+    "Checkpointing",
     "Cohort",
     "Component",
     "Count",

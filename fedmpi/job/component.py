@@ -1,4 +1,4 @@
-"""A component as a job writes it: a name, and options that only the component can check."""
+"""A component as a job writes it: a name, and options checked by the component itself."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Component(BaseModel):
-    """A component picked by name, with options that only it can check: `"clip"` or `{name = "clip", bound = 1.0}`."""
+    """A component picked by name, with options checked by itself: `"clip"` or `{name = "clip", bound = 1.0}`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
 
     @property
     def options(self) -> dict[str, Any]:
+        """The options by name: all entries of its table but the fields declared here."""
         return dict(self.model_extra or {})
 
 
 def named(usual: str | None = None) -> BeforeValidator:
-    """Return the validator that reads a bare name as a table, and a table of options alone as about the `usual` one."""
+    """Return the validator of a component's field: a bare name becomes a table, one without a name gets `usual`."""
 
     def read(value: Any) -> Any:
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""A table's validation errors in a person's words, a line per field."""
+"""The validation errors of a table in plain words, a line per field."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Hint = Callable[[Steps, Any, Sequence[str]], str]
 
 
 def likely(path: Steps, given: Any, fields: Sequence[str]) -> str:
-    """Return the end of a refusal that tells what was meant by `given` at `path`: one of the `fields` there are."""
+    """Return the end of an error's line, `"; did you mean ...?"`, with the field nearest the last of `path`, or ""."""
     return nearest(path[-1], fields) if fields else ""
 
 
 def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str = "", hint: Hint = likely) -> str:
-    """Return a validation error in a person's words, a line per field of the `frame`, which lies at the field `where`.
+    """Return a validation error in plain words, a line per wrong field of `frame`, the table of the field `where`.
 
-    `hint` ends the line of a field, by its path and the value given: it has the `fields` that there are where the
-    field is none of them, and none where the value is wrong.
+    `hint` gives the end of a line from the field's path, the value given, and the fields there are: none of these
+    where the field exists, and its value is wrong or missing.
     """
     lines = []
     for detail in error.errors():
         unknown = detail["type"] == "extra_forbidden"
-        named = len(detail["loc"]) - 1 if unknown else -1  # a field that is none, however named
+        named = len(detail["loc"]) - 1 if unknown else -1  # the unknown field, however named
         path = [
             part
             for place, part in enumerate(detail["loc"])
@@ -55,7 +55,7 @@ def explain(error: pydantic.ValidationError, frame: type[BaseModel], where: str 
 
 
 def fields_of(frame: type[BaseModel], path: Sequence[str] = ()) -> list[str]:
-    """Return the fields of the frame at `path` below a frame, or of the last frame on the way."""
+    """Return the names of the fields of the frame at `path` below `frame`, or of the last frame on the way there."""
     for name in path:
         kind = frame.model_fields[name].annotation
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):

@@ -1,4 +1,4 @@
-"""The frame of a job: its tables and their fields, but for the options that only a component can check."""
+"""The frame of a job: its tables and their fields; components check their own options."""
 
 from __future__ import annotations
 
@@ -16,47 +16,50 @@ Schedule = Annotated[Component, named("constant")]  # of a learning rate, over r
 
 
 class Frame(BaseModel):
+    """A table of a job: other fields than its own, other types and infinite numbers are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Frame):
-    """The shard set's folder."""
+    """The folder of the shard set."""
 
     shards: str
 
 
 class Cohort(Frame):
-    """Clients a round: a number (`size`) or a `fraction` of all; all where neither is given; drawn by `sampler`."""
+    """The clients of a round, drawn by `sampler`: a number (`size`), a `fraction` of all, or all where not given."""
 
     size: Count | None = None
     fraction: Fraction | None = None
     sampler: Annotated[Component, named("uniform")] = Component(name="uniform")
 
     def of(self, clients: int) -> int:
-        """Return how many of `clients` take part in a round."""
+        """Return the size of a cohort drawn from so many `clients`."""
         if self.fraction is not None:
             return max(1, round(self.fraction * clients))
         return clients if self.size is None else self.size
 
 
 def _file(init: object) -> object:
+    """Return a path or None as it is; ValueError for anything else."""
     if not isinstance(init, str | None):
         raise ValueError("should be the path of a safetensors file")
     return init
 
 
 class Model(Component):
-    """The model: a component that is trained in `dtype`, and begins as the safetensors file `init` says, if given."""
+    """The model: a component trained in `dtype`, with its first values from the safetensors file `init`, if given."""
 
     dtype: Literal["float32", "float64"] | None = None  # float32 where not given
     init: Annotated[str | None, BeforeValidator(_file)] = None
 
 
 class Local(Frame):
-    """How a client learns: passes over its examples (`epochs`) or a number of steps; `batch` 0 takes all at once.
+    """A client's training: passes over its examples (`epochs`) or a number of `steps`; `batch` 0 takes all at once.
 
-    `remainder`: the examples of an epoch behind its last whole batch are a smaller batch ("keep"), are left out of that
-    epoch ("drop") or join the batch before it ("merge").  A client with fewer examples than a batch has one batch, of
+    `remainder`: the examples of an epoch behind its last whole batch are a smaller batch ("keep"), are left out of this
+    epoch ("drop") or join the batch before them ("merge").  A client with fewer examples than a batch has one batch, of
     all its examples, in every case.
     """
 
@@ -73,9 +76,10 @@ class Local(Frame):
 
 
 class Aggregation(Frame):
-    """How updates travel: a client weighs min(examples / `cap`, 1); the cap is the largest client if not given.
+    """The weights of clients, and the `stages` of an update on its way, in their order.
 
-    `stages`: what changes an update on its way, in this order.
+    A client weighs min(examples / `cap`, 1), where the cap is the size of the largest client if not given; with
+    "uniform" `weights` all clients weigh the same.
     """
 
     weights: Literal["examples", "uniform"] = "examples"
@@ -84,7 +88,7 @@ class Aggregation(Frame):
 
 
 class Server(Frame):
-    """How the server steps along clients' mean update, and whether its rank serves clients too (`trains`)."""
+    """The server's step along the clients' mean update; with `trains` its rank serves clients too."""
 
     optimizer: Optimizer = Component(name="sgd")
     lr: Positive = 1.0
@@ -93,7 +97,10 @@ class Server(Frame):
 
 
 class Evaluation(Frame):
-    """`every` rounds, and the final model always; 0 scores the final model alone.  No `metrics`: the task's own."""
+    """The scoring of models: `every` so many rounds, and the final one always; 0 scores the final one alone.
+
+    Without `metrics` these are the task's own.
+    """
 
     every: Every = 1
     metrics: Names | None = None
@@ -102,49 +109,51 @@ class Evaluation(Frame):
 
 
 class Stop(BaseModel):
-    """When to end before `rounds`: a target by its metric's name, `patience` in evaluations, wall `seconds`."""
+    """The end of a run before its `rounds`: a target by its metric's name, `patience` in evaluations, `seconds`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     patience: Count | None = None
-    metric: str | None = None  # what patience and the best checkpoint look at; the first metric where not given
-    seconds: Positive | None = None
+    metric: str | None = None  # for patience and the best checkpoint; the first metric where not given
+    seconds: Positive | None = None  # of wall time
 
     @property
     def targets(self) -> dict[str, float]:
+        """The scores to reach, by their metrics' names."""
         return dict(self.model_extra or {})
 
 
-class Checkpoints(Frame):
-    """Every how many rounds (0: only at a stop), and how many are kept besides the best."""
+class Checkpointing(Frame):
+    """The writing of checkpoints: `every` so many rounds (0: only at a stop); the last `keep` and the best are kept."""
 
     every: Every = 1
     keep: Count = 2
 
 
 class Job(Frame):
-    """Everything a run needs."""
+    """A job: everything a run needs."""
 
     name: Folder = "run"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Count
-    loop: Annotated[Component, named("synchronous")] = Component(name="synchronous")  # what a round is
+    loop: Annotated[Component, named("synchronous")] = Component(name="synchronous")  # the kind of round
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # of a rank; its share of the node's cores if not given
     data: Data
     cohort: Cohort = Cohort()
     model: Annotated[Model, named()]
-    task: Named | None = None  # what the shard set says where not given
+    task: Named | None = None  # the shard set's where not given
     local: Local = Local()
     strategy: Annotated[Component, named("fedavg")] = Component(name="fedavg")
     aggregation: Aggregation = Aggregation()
     server: Server = Server()
     evaluation: Evaluation = Evaluation()
     stop: Stop = Stop()
-    checkpoint: Checkpoints = Checkpoints()
+    checkpoint: Checkpointing = Checkpointing()
     run: dict[str, Any] = Field(default={})  # where it ran: in the copy in a run's folder, and no part of the job
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> Job:
+        """Refuse two fields of which a job may give one."""
         if self.cohort.size is not None and self.cohort.fraction is not None:
             raise JobError("cohort: give size (clients) or fraction (of all clients), not both")
         if self.local.epochs is not None and self.local.steps is not None:

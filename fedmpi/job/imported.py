@@ -13,7 +13,7 @@ from fedmpi.job.words import JobError
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is written as that of a user's own component."""
+    """Return whether a name is written like a user's own component, `package.module:factory`."""
     module, _, attribute = name.partition(":")
     return bool(attribute) and len(name) <= 200 and all(part.isidentifier() for part in module.split("."))
 
@@ -21,7 +21,7 @@ def is_own(name: str) -> bool:
 def imported(name: str, field: str) -> Callable[..., Any]:
     """Return the factory `package.module:factory`; the working folder is on the path.
 
-    Raises JobError, in the words of `field`, where it cannot be imported or called.
+    Raises JobError, which begins with `field`, where it cannot be imported or called.
     """
     module, _, attribute = name.partition(":")
     if "" not in sys.path:

@@ -12,15 +12,15 @@ from fedmpi.job.words import nearest
 
 
 def meant(path: Steps, given: Any, fields: Sequence[str]) -> str:
-    """Return the end of a refusal that tells what was meant by `given` at `path`, which is none of the `fields`.
+    """Return the end of an error's line about `given` at `path`, `"; did you mean ...?"`, or "" without a guess.
 
-    Without `fields` the value is wrong, or one is missing, at a field that there is.
+    With `fields` the path leads to none of them; without, the field exists, and its value is wrong or missing.
     """
     return _field(path, given, fields) if fields else _inside(path, given)
 
 
 def _field(path: Steps, given: Any, fields: Sequence[str]) -> str:
-    """Tell of a field that is none: a component, a name beside it, or a field of another table."""
+    """Return the guess for an unknown field: a component, a name beside it, or a field of another table."""
     name = str(path[-1])
     component = ""
     if isinstance(given, (Mapping, str)) and (len(path) == 1 or path[0] == "aggregation"):
@@ -33,15 +33,15 @@ def _field(path: Steps, given: Any, fields: Sequence[str]) -> str:
 
 
 def _inside(path: Steps, given: Any) -> str:
-    """Tell of a component's name where its table should be: `[aggregation.stages.clip]`, `[model.mlp]`."""
+    """Return the guess for a component's name in place of its table: `[aggregation.stages.clip]`, `[model.mlp]`."""
     within = ".".join(part for part in path if isinstance(part, str))
     if isinstance(given, Mapping) and within:
-        return next((told for name, table in given.items() if (told := _spelled(name, table, within))), "")
+        return next((guess for name, table in given.items() if (guess := _spelled(name, table, within))), "")
     return _spelled(given, None, within) if isinstance(given, str) and within == "aggregation.stages" else ""
 
 
 def _spelled(name: str, value: Any, within: str = "") -> str:
-    """Tell how a job writes the component `name`; `within` only where the job has a field of this name for it."""
+    """Return the guess of the component `name` as a job writes it; at the field `within` alone, where not ""."""
     rooms = [registry for registry in registries().values() if not registry.text and within in ("", registry.field)]
     ways = [way for registry in rooms if (way := registry.spelled(name, value))]
     return f"; did you mean {' or '.join(ways)}?" if ways else ""

@@ -11,7 +11,7 @@ from fedmpi.job.words import JobError, because, shown
 
 
 def override(table: dict[str, Any], text: str) -> None:
-    """Lay one `"local.lr=0.1"` over a table, in place; JobError for a field or a value that cannot be."""
+    """Lay one override, such as `"local.lr=0.1"`, over a table, in place; JobError where it is malformed."""
     field, equals, value = text.partition("=")
     keys = field.strip().split(".")
     if not equals or not all(keys) or keys[0] == "run" or len(keys) > DEEP:
@@ -28,6 +28,7 @@ def override(table: dict[str, Any], text: str) -> None:
 
 
 def _value(text: str, where: str) -> Any:
+    """Return the value of an override as TOML reads it, a bare word as a string; JobError for an unreadable one."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:

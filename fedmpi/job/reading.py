@@ -34,7 +34,7 @@ def read(source: Where | Mapping[str, Any], overrides: Sequence[str] = ()) -> Jo
 
 
 def validate(table: Mapping[str, Any]) -> Job:
-    """Return the job of a table; JobError has a line for each wrong field: what was given and what is allowed."""
+    """Return the job of a table; JobError has a line for each wrong field, with the value given and those allowed."""
     sane(table)
     try:
         return Job.model_validate(table)
@@ -43,6 +43,7 @@ def validate(table: Mapping[str, Any]) -> Job:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """Return the table in a TOML file; JobError where there is no such file, or it cannot be read."""
     name = shown(str(path)) if len(str(path)) > LONG or "\0" in str(path) else str(path)
     try:
         regular(path, 2**16)  # TOML's reader takes minutes for a longer line of names

@@ -1,4 +1,4 @@
-"""The components of one kind, by name: a job picks one, tells it options, and is told the nearest right word."""
+"""The components of one kind, by name: a job picks one with its options; a wrong word gets the nearest right one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Made = TypeVar("Made")
 class Registry(dict[str, Callable[..., Made]]):
     """The components of one kind: a dict from the name of each to its factory.
 
-    `field` is the kind's place in a job; `given` are the arguments that a call of `choose` fills in: all others are
-    options.  `of` is the type of what every factory makes.  `many`: a job lists any number of them.  `text`: a command
-    line names them, and no job, so that options may be words.
+    `field` is the kind's place in a job; `given` are the arguments filled in by a call of `choose`: all others are
+    options.  `of` is the type of every factory's product.  `many`: a job lists any number of them.  `text`: a command
+    line names them, not a job, and options may be words.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Registry(dict[str, Callable[..., Made]]):
     def find(self, name: str, field: str = "") -> Callable[..., Made]:
         """Return the factory of a name, or the user's own, `package.module:factory`.
 
-        Raises JobError, in the words of `field` (the registry's where not given), which lists the names there are.
+        Raises JobError, which begins with `field` (the registry's where not given) and lists the names there are.
         """
         field = field or self.field
         if name in self:
@@ -50,13 +50,13 @@ class Registry(dict[str, Callable[..., Made]]):
         return imported(name, field)
 
     def options(self, name: str) -> Options:
-        """Return the options of a component: `{name: (type, default)}`, `...` where one must be given."""
+        """Return the options of a component: `{name: (type, default)}`, with `...` for one without a default."""
         return options(self.find(name), self.given)
 
     def choose(self, component: Component, field: str = "", /, **given: Any) -> Made:
-        """Return the component of a name, made with its options and those of the `given` arguments that it takes.
+        """Return the component of a name, made with its options and those `given` arguments it takes.
 
-        Raises JobError, in the words of `field` (the registry's where not given), for an unknown name (listing the
+        Raises JobError, which begins with `field` (the registry's where not given), for an unknown name (listing the
         known ones), an unknown option (listing the options), a wrong type or value.
         """
         assert given.keys() <= {*self.given}
@@ -71,19 +71,19 @@ class Registry(dict[str, Callable[..., Made]]):
                 raise JobError(f"{field}.{option}: is not an option of {name}; it has {known}{meant}")
         arguments = checked(allowed, component.options, field, self.text) | taken(factory, given)
         try:
-            made = factory(**arguments)
+            product = factory(**arguments)
         except Refused:
             raise
         except (Exception, SystemExit) as error:
             reason = because(error) if own.place(error) is None else own.line(error)
             raise JobError(f"{field}: {shown(name, quotes=False)}: {reason}") from error
-        if not isinstance(made, self.of):
+        if not isinstance(product, self.of):
             wanted = self.of.__name__
-            raise JobError(f"{field}: {shown(name)} gave a {type(made).__name__}; it should be a {wanted}")
-        return made
+            raise JobError(f"{field}: {shown(name)} gave a {type(product).__name__}; it should be a {wanted}")
+        return product
 
     def spelled(self, name: str, value: Any = None) -> str:
-        """Return how a job writes the component `name` with the options of a table `value`; "" where there is none."""
+        """Return a component as a job writes it, with the options in a table `value`; "" where it has no `name`."""
         if name not in self:
             return ""
         table = {key: inner for key, inner in value.items() if key != "name"} if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The check that a path is a regular file, before it is opened."""
+"""The check of a path before it is opened: it must be a regular file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rooms' registries, opened to tell of them alone: to choose, a caller brings its own."""
+"""The registries of all rooms, for lists and hints alone: to choose a component, a caller imports its registry."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ DEEP, LONG, MANY = 16, 4096, 10_000  # tables within tables, characters of a str
 
 
 def sane(table: Mapping[str, Any]) -> None:
-    """Raise JobError for a value that no job could mean, and that the checks themselves would fail on."""
+    """Raise JobError for a value beyond any job's meaning, on which the checks themselves would fail."""
     waiting: list[tuple[str, Any, int]] = [("", table, 0)]
     while waiting:
         field, value, depth = waiting.pop()

@@ -17,43 +17,43 @@ Options = dict[str, tuple[Any, Any]]  # type and default by name; the default is
 
 
 def options(factory: Callable[..., Any], given: Collection[str] = ()) -> Options:
-    """Return the options of a factory: `{name: (type, default)}`, `...` where one must be given.
+    """Return the options of a factory: `{name: (type, default)}`, with `...` for one without a default.
 
-    `given` are the arguments that the caller fills in.  A type that cannot be read is Any.
+    `given` are the arguments filled in by the caller, no options.  A type is Any where it cannot be read.
     """
-    found: Options = {}
+    table: Options = {}
     for name, parameter in parameters(factory).items():
         if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         known = parameter.annotation is not parameter.empty and not isinstance(parameter.annotation, str)
         kind = parameter.annotation if known else Any
-        found[name] = (kind, default)
-    return found
+        table[name] = (kind, default)
+    return table
 
 
 def parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a factory, none where it has no signature to read."""
     try:
         return inspect.signature(factory, eval_str=True).parameters
-    except Exception:  # annotations that are there for a type checker alone
+    except Exception:  # annotations for a type checker alone
         try:
             return inspect.signature(factory).parameters
         except (TypeError, ValueError):
-            return {}  # some of C's own tell nothing of themselves: they are called as they are
+            return {}  # some functions written in C have no signature: they are called without arguments
 
 
 def taken(factory: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the `given` arguments that a factory takes, so that it names only those that it needs."""
+    """Return those `given` arguments a factory takes: it names only the ones it needs."""
     known = parameters(factory)
     every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     return {name: value for name, value in given.items() if every or name in known}
 
 
 def checked(allowed: Options, values: Mapping[str, Any], field: str, text: bool) -> dict[str, Any]:
-    """Return the `values` of options in the types that are `allowed`; with `text` they may be words of a command line.
+    """Return the `values` of options in the types `allowed`; with `text` they may be words of a command line.
 
-    Raises JobError, in the words of `field`, for a wrong type or value and where one is missing.
+    Raises JobError, which begins with `field`, for a wrong type or value and where one is missing.
     """
     frame = _frame(allowed, text)
     try:
@@ -64,7 +64,7 @@ def checked(allowed: Options, values: Mapping[str, Any], field: str, text: bool)
 
 
 def _frame(allowed: Options, text: bool) -> type[BaseModel]:
-    """Return the frame that checks options; its fields have numbers, for pydantic keeps some names to itself."""
+    """Return the frame for a check of options; its fields are numbered, since pydantic reserves some names."""
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=not text, allow_inf_nan=False)
     fields: dict[str, Any] = {
         f"option_{place}": (kind, Field(... if default is ... else None, alias=name))
@@ -78,7 +78,7 @@ def _frame(allowed: Options, text: bool) -> type[BaseModel]:
 
 
 def _tuple(kind: Any, value: Any) -> Any:
-    """Return a value with tuples where a component takes them: TOML has lists."""
+    """Return a value with tuples in place of lists where the option's type has tuples: TOML has lists alone."""
     if not isinstance(value, list):
         return value
     kinds = [kind, *get_args(kind)] if get_origin(kind) in (Union, UnionType, Annotated) else [kind]

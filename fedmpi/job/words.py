@@ -1,4 +1,4 @@
-"""The words of a refusal: the value that was given, the reason in one line, the nearest right name."""
+"""The words of a refusal: the value given, the reason in one line, the nearest right name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fedmpi.flow import Refused
 
 
 class JobError(Refused):
-    """A field of a job that cannot be: names the field, what was given and what is allowed."""
+    """The refusal of a job's field: it names the field, the value given and the values allowed."""
 
     code = 2
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """Return the end of a refusal that tells the likeliest of `names`: `"; did you mean 'fedavg'?"`, or nothing."""
+    """Return the end of a refusal, `"; did you mean 'fedavg'?"`, with the likeliest of `names`, or "" for none."""
     plain = {_plain(known): known for known in names}
     words = re.split(r"[-_ ]+", str(name).lower())
     given, initials = _plain(str(name)[:60]), "".join(word[:1] for word in words)
@@ -30,12 +30,12 @@ def nearest(name: object, names: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name as people remember it: FedProx, fed_prox and fed-prox are one."""
+    """Return the letters and digits of a name, in lower case: FedProx, fed_prox and fed-prox are one."""
     return re.sub(r"[^a-z0-9]+", "", name.lower())
 
 
 def shown(value: Any, quotes: bool = True) -> str:
-    """Return a value as it was written, cut where it is long."""
+    """Return a value as text, cut where it is long; a string in quotes, unless `quotes` is False."""
     if isinstance(value, int) and abs(value) >= 10**60:
         digits = int((value.bit_length() - 1) * math.log10(2)) + 1  # Python writes no more than 4,300 of them
         return f"a number of {digits} digits"
@@ -53,7 +53,7 @@ def toml(value: Any) -> str:
 
 
 def because(error: BaseException) -> str:
-    """Return an error's message in one line, after the error's kind where that says more."""
+    """Return an error's message in one line, behind the error's kind unless it is a ValueError or a TypeError."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else text[:297] + "..."
     return text if text and isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: {text}"
