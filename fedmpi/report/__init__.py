@@ -1,1 +1,1 @@
-"""Runs drawn and compared: what a person reads of them."""
+"""Runs drawn and compared, as a page for a person."""

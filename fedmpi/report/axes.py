@@ -1,4 +1,4 @@
-"""What every kind of chart needs of its axes: printable names, units of measure, rounds as whole numbers."""
+"""The axes of every kind of chart: printable names, units of measure, rounds as whole numbers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def plain(text: object, limit: int = 44) -> str:
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     if len(line) > limit:  # names of runs tend to differ at their ends
         line = f"{line[: limit // 2]}...{line[3 - limit // 2 :]}"
-    return f"\u00a0{line}" if line.startswith("_") else line  # matplotlib hides what starts with an underscore
+    return f"\u00a0{line}" if line.startswith("_") else line  # matplotlib hides labels with an underscore in front
 
 
 def unit(values: Iterable[float], units: Units) -> tuple[str, float]:
-    """Return the largest of `units` that the largest value reaches, and its size."""
+    """Return the name and size of the largest of `units` within the largest value, at least the first of them."""
     top = max((value for value in values if math.isfinite(value)), default=0.0)
     return [(name, size) for index, (name, size) in enumerate(units.items()) if index == 0 or top >= size][-1]
 
 
 def whole_rounds(axes: Axes, low: float, high: float) -> None:
-    """Let the horizontal axis go from `low` to `high`, marked at whole rounds."""
+    """Set the horizontal axis from `low` to `high`, with ticks at whole rounds."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(low, high)
@@ -44,6 +44,6 @@ def whole_rounds(axes: Axes, low: float, high: float) -> None:
 
 
 def drawable(values: Numbers | float) -> Numbers:
-    """Return the values that matplotlib can draw, NaN in place of the others."""
+    """Return the values with NaN in place of those too large for matplotlib."""
     values = np.asarray(values, dtype=np.float64)
     return np.where(np.abs(values) < DRAWABLE, values, np.nan)

@@ -18,9 +18,10 @@ EDGES = (0.8, 1.0)  # where two columns of figures end, in axes that are 1 wide
 
 
 def stack_chart(rounds: Numbers, layers: Mapping[str, Numbers], *, y: str, units: Units) -> Draw:
-    """Return the drawing of a whole's parts on one another, a column per round (or per some rounds, where many).
+    """Return the drawing of a whole's parts stacked on one another, a column per round, or per several if many.
 
-    `layers` hold one value per round; what is no amount counts as nothing; rounds that dwarf all others are cut off.
+    `layers` hold one value per round, by part; NaN and negative values count as 0.  Columns far above all others are
+    cut off.
     """
 
     def draw(axes: Axes) -> None:
@@ -51,7 +52,7 @@ def stack_chart(rounds: Numbers, layers: Mapping[str, Numbers], *, y: str, units
 
 
 def bar_chart(names: Sequence[str], layers: Mapping[str, Numbers], *, x: str, units: Units) -> Draw:
-    """Return the drawing of a bar per name, made of `layers` with a value per name; what is no amount counts as 0."""
+    """Return the drawing of a bar per name, stacked from `layers` with a value per name; NaN and negatives are 0."""
 
     def draw(axes: Axes) -> None:
         known = {layer: _amounts(values) for layer, values in layers.items()}
@@ -72,9 +73,9 @@ def bar_chart(names: Sequence[str], layers: Mapping[str, Numbers], *, x: str, un
 def pair_chart(
     names: Sequence[str], scores: Mapping[str, tuple[Numbers, Numbers]], words: tuple[str, str], *, x: str
 ) -> Draw:
-    """Return the drawing of each name's bars, one per kind of score, with a line to another value of that kind.
+    """Return the drawing of each name's bars, one per kind of score, with a line from its end to a second value.
 
-    `scores` hold both `(names,)` by kind, NaN where a name has none; `words` say what the two values are.
+    `scores` hold both values `(names,)` by kind, NaN where a name has none; `words` name the two values.
     """
 
     def draw(axes: Axes) -> None:
@@ -111,5 +112,5 @@ def pair_chart(
 
 
 def _amounts(values: Numbers) -> Numbers:
-    """Return the values with 0 for what is no amount."""
+    """Return the values as amounts: 0 in place of NaN, of negative values and of those too large to draw."""
     return np.maximum(np.nan_to_num(drawable(values)), 0.0)

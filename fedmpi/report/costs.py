@@ -1,4 +1,4 @@
-"""The pictures of what runs cost in time and bytes, and of their stages' ledgers."""
+"""The pictures of the time and bytes of runs, and of their stages' ledgers."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def draw_costs(gallery: Gallery, metrics: Sequence[str]) -> None:
 
 
 def _by_round(gallery: Gallery, run: RunRecord) -> None:
+    """Add the pictures of one run's time and bytes, round by round."""
     rounds = np.array([line["round"] for line in run.lines], dtype=np.float64)
     phases = {name: column for name, column in run.phases().items() if np.nansum(column) > 0}
     if phases:
@@ -48,6 +49,7 @@ def _by_round(gallery: Gallery, run: RunRecord) -> None:
 
 
 def _by_group(gallery: Gallery) -> None:
+    """Add the pictures of the median round's time and bytes, group by group."""
     medians = [{name: row[0] for name, row in group.timing().items()} for group in gallery.groups]
     note = f"Rank 0's median round. {SCORING}"
     gallery.compare("cost", "Time per phase", note, medians, "time per round", TIMES)
@@ -58,6 +60,7 @@ def _by_group(gallery: Gallery) -> None:
 
 
 def _scores_by_cost(gallery: Gallery, metric: str) -> None:
+    """Add the pictures of a metric over wall time and over bytes."""
     for over, x, units in (("seconds", "wall time", TIMES), ("bytes", "bytes", SIZES)):
         note = f"What the score cost in {x}{' per rank' if over == 'bytes' else ''}.{gallery.seeds}"
         looks: dict[str, Any] = {"y": metric, "x_units": units, "bounds": BOUNDS.get(metric, ANY)}
@@ -68,7 +71,7 @@ def _scores_by_cost(gallery: Gallery, metric: str) -> None:
 
 
 def draw_stages(gallery: Gallery) -> None:
-    """Add a picture for each entry of the stages' ledgers that changes over the rounds."""
+    """Add a picture for each entry of the stages' ledgers whose value changes over the rounds."""
     for stage, name in dict.fromkeys(key for group in gallery.groups for run in group.runs for key in run.ledger()):
         curves = gallery.curves("stages", stage, name, baselines=False)
         if any(len(np.unique(curve.y[np.isfinite(curve.y)])) > 1 for curve in curves):
@@ -76,7 +79,7 @@ def draw_stages(gallery: Gallery) -> None:
 
 
 def idle(group: Group, **looks: Any) -> Curve:
-    """Return the mean share of the training phase that each serving rank waited, and its 10th to 90th percentile."""
+    """Return each serving rank's mean share of the training phase spent waiting, with its 10th to 90th percentile."""
     rows = [row for run in group.runs for line in run.lines if isinstance(row := line.get("idle"), list)]
     ranks = [
         np.array([number_at(row[place]) for row in rows if place < len(row)])
@@ -89,5 +92,6 @@ def idle(group: Group, **looks: Any) -> Curve:
 
 
 def _median(column: Numbers) -> float:
+    """Return the median of a column's finite values, NaN where it has none."""
     finite = column[np.isfinite(column)]
     return float(np.median(finite)) if finite.size else float("nan")

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 MANY = 40  # points, above which a curve has no markers
 FEW = 20  # points, up to which all of an axis is shown
-ANY = (-math.inf, math.inf)  # bounds of what may have any value
+ANY = (-math.inf, math.inf)  # bounds of a metric without bounds
 
 
 @dataclass(frozen=True)
 class Curve:
     """Values `y` (n,) over `x` (n,), NaN where there is a gap, with a band `low` to `high` (n,) where given.
 
-    `dash` is one of matplotlib's line styles, "" for points that are not joined; without a label, no legend has it.
+    `dash` is one of matplotlib's line styles, "" for points without lines; a curve without a label is in no legend.
     """
 
     label: str
@@ -40,10 +40,10 @@ class Curve:
 def line_chart(
     curves: Sequence[Curve], *, x: str, y: str, x_units: Units | None = None, bounds: tuple[float, float] = ANY
 ) -> Draw:
-    """Return the drawing of one curve or more, over rounds or over what `x_units` measure.
+    """Return the drawing of one curve or more, over rounds, or over a quantity measured in `x_units`.
 
-    `bounds` are what no value of `y` can pass: bands are cut there, only what is positive without bound may be drawn
-    in logarithms, and where there is a best value the axis leaves out how far below it a run began.
+    `bounds` are the lowest and the highest possible `y`.  Bands are cut there; from 0 without an upper bound, values
+    far apart are drawn on a logarithmic axis; under a finite upper bound the axis leaves out low scores at the start.
     """
 
     def draw(axes: Axes) -> None:
@@ -88,7 +88,7 @@ def line_chart(
 
 
 def _without_beginnings(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Show the scores after the first sixth, where those before would take much of the height."""
+    """Cut the axis below the scores after the first sixth, where earlier ones would take much of the height."""
     x = np.concatenate([curve.x for curve in curves])
     y = np.concatenate([np.fmin(drawable(curve.y), drawable(curve.low)) for curve in curves])
     late = y[np.isfinite(y) & (x >= x.min() + (x.max() - x.min()) / 6)]
@@ -99,6 +99,7 @@ def _without_beginnings(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _logarithmic(axes: Axes, decades: float) -> None:
+    """Make the vertical axis logarithmic, with more ticks where it spans fewer `decades`."""
     from matplotlib.ticker import LogLocator
 
     subs = (1.0, 2.0, 5.0) if decades < 1.7 else (1.0, 3.0) if decades < 3.5 else (1.0,)
@@ -109,7 +110,7 @@ def _logarithmic(axes: Axes, decades: float) -> None:
 
 
 def _alone(values: Numbers) -> NDArray[np.bool_]:
-    """Return which points have a gap on both sides: a line does not show them."""
+    """Return True for each point with a gap on both sides, which a line does not show."""
     gap = ~np.isfinite(values)
     before, after = np.append(True, gap[:-1]), np.append(gap[1:], True)
     return np.asarray(~gap & before & after)

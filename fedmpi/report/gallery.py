@@ -1,4 +1,4 @@
-"""The pictures of a page by its parts, with the labels and colours that tell runs apart in them."""
+"""The pictures of a page by its parts, with labels and colours to tell runs apart."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Gallery:
         """Draw a picture and add it to a part."""
         name = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")[:60]
         taken = {picture.name for shown in self.parts.values() for picture in shown}
-        name = f"{name}-{len(taken)}" if name in taken else name  # metrics that differ in their capitals
+        name = f"{name}-{len(taken)}" if name in taken else name  # metrics with names alike but for capitals
         self.parts[part].append(pictures.picture(name, title, caption, show, height))
 
     def plot(self, part: str, title: str, caption: str, curves: Sequence[Curve], x: str = "round", **axes: Any) -> None:
-        """Add the picture of those curves that have a finite value, if there are any."""
+        """Add the picture of the curves with a finite value, if there are any."""
         if known := [curve for curve in curves if np.isfinite(curve.y).any()]:
             self.add(part, title, caption, line_chart(known, x=x, **axes))
 
     def compare(
         self, part: str, title: str, caption: str, rows: Sequence[Mapping[str, float]], x: str, units: Units
     ) -> None:
-        """Add a picture with a bar per group made of its row, if there is anything in the rows."""
+        """Add a picture with a bar per group, stacked from the values in its row, if the rows have any."""
         names = dict.fromkeys(name for row in rows for name in row)
         layers = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
         if layers:
@@ -64,9 +64,11 @@ class Gallery:
         return rows
 
     def label(self, group: Group) -> str:
+        """Return a group's label: "federated" where it is alone."""
         return "federated" if self.alone else group.label
 
     def baseline_label(self, name: str, base: Group) -> str:
+        """Return the label of a baseline group, by its kind alone where there is one group."""
         return f"{name} baseline" if self.alone else base.label
 
     def curves(self, *path: str, baselines: bool = True, over: str = "") -> list[Curve]:
@@ -98,6 +100,7 @@ class Gallery:
         return [curve for at, group in groups for curve in self._baselines(at, group, *CLIENTS, metric, word)]
 
     def _baselines(self, index: int, group: Group, *path: str) -> list[Curve]:
+        """Return the curves of a group's baselines; `index` is the group's place."""
         curves = []
         for place, (name, dash) in enumerate(BASELINES.items(), 2):
             if base := group.baseline(name):

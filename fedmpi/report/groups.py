@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone as one group, and the names and fields that tell groups apart."""
+"""Groups of runs alike but for their seeds, and the names and fields to tell groups apart."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from fedmpi.report.tables import flat
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone (often just one), drawn as one."""
+    """Runs alike but for their seeds (often just one), drawn as one."""
 
     name: str
     runs: list[RunRecord]
-    local: bool = False  # each client by itself: the scores of its clients are those of models of their own
+    local: bool = False  # each client trained by itself: the clients' scores are of their own models
 
     @property
     def label(self) -> str:
+        """The name, with the number of seeds where there are several."""
         return self.name if len(self.runs) == 1 else f"{self.name}, {len(self.runs)} seeds"
 
     def curve(self, *path: str, over: str = "", **looks: Any) -> Curve:
-        """Return the mean over the runs and their range, at the rounds that all of them have (else: that any has).
+        """Return the curve of the runs' mean and range, at the rounds common to all of them, else at those of any.
 
-        It is drawn over rounds, or `over` "seconds" elapsed or "bytes" moved.
+        It goes over rounds, or `over` "seconds" elapsed or "bytes" moved.
         """
         runs = [run for run in self.runs if run.values(*path)]
         if not runs:
@@ -64,7 +65,7 @@ class Group:
     def timing(self) -> dict[str, tuple[float, float, float, float]]:
         """Return each phase's median and 90th percentile per round, its sum per run, its share of the median round.
 
-        The shares are of the sum of the medians: one slow round, such as the first, tells in the sum alone.
+        The shares are of the sum of the medians: one slow round, such as the first, counts in the sum alone.
         """
         each = [run.phases() for run in self.runs]
         rows = {}
@@ -78,13 +79,13 @@ class Group:
 
 
 def grouped(runs: Sequence[RunRecord]) -> list[Group]:
-    """Return the runs in groups that differ in their seed alone, each under a name of its own, in the order given."""
+    """Return the runs in groups alike but for their seeds, each under a name of its own, in the order given."""
     alike: dict[tuple[str, int], list[RunRecord]] = {}
     for run in runs:
         fields = {key: value for key, value in run.job.items() if key not in ("name", "seed", "run")}
         key, again = json.dumps(fields, sort_keys=True, default=str), 0
         while any(run.job.get("seed") == other.job.get("seed") for other in alike.get((key, again), ())):
-            again += 1  # a seed that was run twice is no second seed
+            again += 1  # the same seed run twice is no second seed
         alike.setdefault((key, again), []).append(run)
     groups = []
     for members in alike.values():
@@ -96,7 +97,7 @@ def grouped(runs: Sequence[RunRecord]) -> list[Group]:
 
 
 def _own_name(group: Group, groups: Sequence[Group]) -> str:
-    """Return a group's name; where others have it too, with the fields that tell them apart, or else its folder."""
+    """Return a group's name; where others have it too, with the fields they differ in, or its folder, or a number."""
     same = [other for other in groups if other.name == group.name]
     rows = [(field.removesuffix(".name"), row) for field, row in differences(same).items() if field != "seed"]
     words = [[f"{field} {row[place]}" for field, row in rows if row[place]] for place, _ in enumerate(same)]
@@ -109,7 +110,7 @@ def _own_name(group: Group, groups: Sequence[Group]) -> str:
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """Return the fields of the jobs that differ between groups, each with its text in every group: "" for none."""
+    """Return the fields of jobs with other values in other groups, each with its text per group, "" for none."""
     jobs = [[flat({**run.job, "name": {}, "run": {}}) for run in group.runs] for group in groups]
     fields = dict.fromkeys(name for members in jobs for job in members for name in job)
     rows = {
@@ -119,4 +120,5 @@ def differences(groups: Sequence[Group]) -> dict[str, list[str]]:
 
 
 def _rows(each: Sequence[Mapping[int, float]], rounds: Sequence[int]) -> Numbers:
+    """Return values by round as an array `(runs, rounds)`, NaN where a run has none."""
     return np.array([[values.get(round_, math.nan) for round_ in rounds] for values in each])

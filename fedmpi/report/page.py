@@ -21,7 +21,7 @@ from fedmpi.report.tables import number_at, value_at
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write a page on these runs to `out` (else `report.html` in the first folder), pictures in `pictures/` beside it.
 
-    Runs that differ in their seed alone are one mean curve with its range.  All is drawn before anything is written.
+    Runs alike but for their seeds are one mean curve with its range.  All is drawn before anything is written.
     Returns the page's path.  Raises Refused for a folder without a run and for a damaged or empty journal.
     """
     try:
@@ -64,7 +64,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def shown_metrics(groups: Sequence[Group]) -> list[str]:
-    """Return the metrics that any run was scored by; the one that the first job stops at, or names first, leads."""
+    """Return the metrics in any run's scores: the first job's `stop.metric` leads, then its `evaluation.metrics`."""
     runs = [record for group in groups for run in group.runs for record in (run, *run.baselines.values())]
     known = list(dict.fromkeys(name for run in runs for name in run.metrics()))
     job = groups[0].runs[0].job
@@ -84,6 +84,7 @@ def draw(groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, list[Pict
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file at once or not at all: aside first, then under its name."""
     aside = path.with_name(f".{path.name}.part")
     aside.write_bytes(content)
     os.replace(aside, path)

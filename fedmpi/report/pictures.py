@@ -1,4 +1,4 @@
-"""A drawing as a picture: a PNG file, and an SVG that follows its page's colours."""
+"""A drawing as a picture: a PNG file, and an SVG in its page's colours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing, not yet on disk: its file's name, what it shows, its PNG and the SVG element for a page."""
+    """A drawing, not yet on disk: its file's name, title and caption, its PNG and the SVG element for a page."""
 
     name: str
     title: str
@@ -31,7 +31,7 @@ class Picture:
 
 
 def picture(name: str, title: str, caption: str, draw: Draw, height: float = 3.1) -> Picture:
-    """Return the picture that `draw` makes on axes of 5.6 by `height` inches; a long legend makes it taller."""
+    """Return the picture of a drawing on axes of 5.6 by `height` inches; a long legend makes it taller."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure

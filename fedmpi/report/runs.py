@@ -1,4 +1,4 @@
-"""Runs read back from their folders: the numbers that a report shows of each."""
+"""Runs read back from their folders: the numbers of each for a report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fedmpi.records.journal import read_journal
 from fedmpi.report.axes import Numbers
 from fedmpi.report.tables import holds_number, number_at, table_at, value_at
 
-BASELINES = {"pooled": "--", "local": "-."}  # folders below `baselines/`, and how their curves are drawn
+BASELINES = {"pooled": "--", "local": "-."}  # folders below `baselines/`, and the dashes of their curves
 TEST, CLIENTS, PERSONAL = (("evaluation", kind) for kind in ("test", "clients", "personal"))
-MODELS = {"clients": "common model", "personal": "own model"}  # by which a client is scored
+MODELS = {"clients": "common model", "personal": "own model"}  # of a client's scores
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class RunRecord:
 
     @property
     def name(self) -> str:
+        """The job's name, else the folder's."""
         return str(self.job.get("name") or self.folder.name)
 
     @property
     def stopped(self) -> str:
-        """Why the run ended."""
+        """The reason of the run's end."""
         reason = str(self.lines[-1].get("stopped") or "not finished")
         return "all rounds done" if reason == "rounds" else reason
 
@@ -51,11 +52,11 @@ class RunRecord:
         return next(reversed(self.values(*path).values()), math.nan)
 
     def tells(self, *path: str) -> bool:
-        """Whether some line has a number in the tables under `path`."""
+        """Return whether some line has a number in the tables under `path`."""
         return any(holds_number(value_at(line, *path)) for line in self.lines)
 
     def lower(self, metric: str) -> bool:
-        """Whether less of a metric is better: as the run noted in its job, else as fedmpi's own metrics are."""
+        """Return whether a metric is better when lower: as noted in the run's job, else as in fedmpi's own metrics."""
         noted = value_at(self.job, "run", "lower")
         return metric in (noted if isinstance(noted, list) else LOWER)
 
@@ -70,7 +71,7 @@ class RunRecord:
         return float(np.nansum([*self.values("seconds", "total").values()])) if math.isnan(elapsed) else elapsed
 
     def moved(self) -> dict[int, float]:
-        """Return the bytes that a rank received and sent up to each round, by round."""
+        """Return the bytes received and sent by a rank up to each round, by round."""
         down, up = self.values("bytes", "down"), self.values("bytes", "up")
         rounds = sorted({*down, *up})
         each = [np.nansum([down.get(round_, 0.0), up.get(round_, 0.0)]) for round_ in rounds]
@@ -84,8 +85,8 @@ class RunRecord:
     def phases(self) -> dict[str, Numbers]:
         """Return the seconds of each phase as columns `(lines,)`; `other` is the rest of a round's total.
 
-        A model is scored in the round after the one that made it, so `evaluate` counts there, as the time by which it
-        made that round longer: clients may have trained meanwhile.
+        A round's model is scored in the next round, while clients train.  So `evaluate` counts in the next round, with
+        no more than the time by which scoring made it longer.
         """
         columns = self.columns("seconds")
         columns.pop("elapsed", None)
@@ -99,7 +100,7 @@ class RunRecord:
         return {**phases, "other": np.maximum(rest, 0.0)} if rest.sum() > 0.01 * total.sum() else phases
 
     def lost(self) -> list[tuple[int, list[Any], list[Any]]]:
-        """Return the rounds that lost ranks or clients, each with both lists."""
+        """Return the rounds with lost ranks or clients, each with both lists."""
         rows = []
         for line in self.lines:
             lists = (value_at(line, "lost", kind) for kind in ("ranks", "clients"))
@@ -109,14 +110,14 @@ class RunRecord:
         return rows
 
     def lead(self, metric: str) -> tuple[str, ...]:
-        """Return the path of the scores that a run is judged by: on test examples, else clients' mean, own first."""
+        """Return the path of a run's leading scores: on test examples, else clients' mean, with own models first."""
         paths = ((*TEST, metric), (*PERSONAL, metric, "mean"), (*CLIENTS, metric, "mean"))
         return next((path for path in paths if self.tells(*path)), paths[0])
 
     def summary(self, metric: str | None) -> dict[str, Any]:
-        """Return the values that runs are compared by, NaN for a gap in the journal: scores by `metric`, and costs.
+        """Return the values for a comparison of runs, NaN for a gap in the journal: scores by `metric`, and costs.
 
-        `best_of` names the table that `best` is of: "test", "personal" or "clients".
+        `best_of` names the table of `best`: "test", "personal" or "clients".
         """
         lead = self.lead(metric) if metric else TEST
         best, best_round = self.best(metric, *lead) if metric else (math.nan, 0)
@@ -133,7 +134,7 @@ class RunRecord:
         }
 
     def metrics(self) -> list[str]:
-        """Return the names of the metrics that the run was scored by, in the order of the journal."""
+        """Return the names of the metrics in the run's scores, in the order of the journal."""
         paths = (TEST, CLIENTS, PERSONAL)
         return list(dict.fromkeys(name for line in self.lines for path in paths for name in table_at(line, *path)))
 
@@ -157,7 +158,7 @@ def read_run(folder: Path) -> RunRecord:
     lines: list[dict[str, Any]] = []
     for line in read_journal(run_folder.journal):
         round_ = line["round"] if type(line.get("round")) is int else lines[-1]["round"] + 1 if lines else 1
-        while lines and lines[-1]["round"] >= round_:  # a line that does not say its round is of the next one
+        while lines and lines[-1]["round"] >= round_:  # a line without its round is of the next one
             lines.pop()
         lines += [{**line, "round": round_}] if line else []
     if not lines:
@@ -168,5 +169,6 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def _holds_journal(folder: Path) -> bool:
+    """Return whether a folder has a journal with at least one byte."""
     journal = folder / "journal.jsonl"
     return journal.exists() and journal.stat().st_size > 0

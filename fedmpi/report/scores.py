@@ -1,4 +1,4 @@
-"""The pictures of how well runs learned, for all and for each client."""
+"""The pictures of runs' scores: over all examples, over clients, and at the end."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _clients(gallery: Gallery, metric: str, kinds: Sequence[str], model: str) ->
 
 
 def _spread(gallery: Gallery, metric: str, kinds: Sequence[str], model: str) -> None:
-    """Add the picture of how much clients' scores differ."""
+    """Add the picture of the spread of clients' scores."""
     note = f"Standard deviation over clients: 0 would be the same score for each.{gallery.seeds}"
     curves = [*gallery.clients(kinds, metric, "std"), *gallery.clients_baselines(metric, "std")]
     title = f"Spread of {metric} over clients{model}"

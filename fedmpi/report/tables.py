@@ -1,4 +1,4 @@
-"""Values looked up in tables of tables, such as a line of a journal, whose shape nobody vouches for."""
+"""Values looked up in tables of tables of any shape, such as the lines of a journal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def table_at(table: Any, *path: str) -> dict[str, Any]:
 
 
 def holds_number(value: Any) -> bool:
-    """Whether a value is a finite number, or a table that holds one at any depth."""
+    """Return whether a value is a finite number, or a table with one at any depth."""
     if isinstance(value, Mapping):
         return any(map(holds_number, value.values()))
     return math.isfinite(number_at(value))
