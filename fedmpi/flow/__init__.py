@@ -1,4 +1,4 @@
-"""Values that pass between rooms: a run's state, a client, its update, one crossing, and their protocols."""
+"""Values passed between rooms: a run's state, a client, its update, one crossing, and their protocols."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""One client while a rank serves it, and the engine that serves it, as a strategy sees them."""
+"""One client while a rank serves it, and the engine at work for it, as a strategy sees them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from fedmpi.flow.protocols import Task
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
-Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # what changes a step's gradient in place
+Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # changes a step's gradient in place
 
 
 @dataclass
 class Client:
     """One client while a rank serves it, for a strategy's rules to read and change.
 
-    Vectors lie on the model's device.  `trained` is the slice of them that training changes; buffers lie behind it.
+    Vectors lie on the model's device.  `trained` is the slice of them changed by training; buffers lie behind it.
     """
 
     index: int
@@ -30,14 +30,14 @@ class Client:
     crossing: int
     lr: float
     trained: slice
-    values: Tensor  # (size,) what travels of the model being trained
-    down: Tensor  # (down, size) what the broadcast brought; the first is the model
-    said: NDArray[np.float64]  # scalars that it brought
-    planes: Tensor  # (up, size) what the strategy writes its result into
+    values: Tensor  # (size,) the travelling part of the model in training
+    down: Tensor  # (down, size) the planes of the broadcast; the first is the model
+    said: NDArray[np.float64]  # (SAID,) the broadcast's scalars of the strategy
+    planes: Tensor  # (up, size) the planes for the strategy's result
     gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
     objective: Callable[[], float]  # mean loss over all its examples, at `values`
-    memory: dict[str, Tensor]  # what it keeps from round to round, to be changed in place
-    times: int = 1  # how often it was drawn: what multiplies its weight
+    memory: dict[str, Tensor]  # its tensors from round to round, to be changed in place
+    times: int = 1  # the number of times it was drawn, which multiplies its weight
     fresh: bool = True  # it has never taken part: its memory is as it begins
     steps: int = 0
     reach: float = 0.0  # how far its steps go along a constant gradient of 1, in units of lr: without momentum, `steps`
@@ -52,7 +52,7 @@ class Client:
     def change(self, plane: Tensor, since: Tensor | None = None) -> None:
         """Write values minus `since` `(size,)` (the received model where None) into a plane `(size,)`.
 
-        A buffer value that is as it was is no change, though it be infinite: a causal mask less itself is 0.
+        An unchanged buffer value counts as 0, even if infinite or NaN, as in a causal mask.
         """
         origin = self.received if since is None else since
         torch.sub(self.values, origin, out=plane)
@@ -63,13 +63,13 @@ class Client:
 
 
 class Learner(Protocol):
-    """The engine as a strategy sees it while one client learns: the model at `values`, and that client's batches."""
+    """The engine as a strategy sees it while one client learns: the model at `values`, and the client's batches."""
 
     model: nn.Module
     task: Task
-    values: Tensor  # (trained,) what training changes of the model, the private ones in front
+    values: Tensor  # (trained,) the model's trained values, the private ones in front
     grads: Tensor  # (trained,) the last gradient
-    private: int  # how many of them stay with the client
+    private: int  # the number of them that stay with the client
 
     def train(self, client: Client, correct: Rule | None = None, steps: int | None = None) -> None:
         """Run the job's local loop from `values`, over the client's batches from the first, with a fresh optimiser.

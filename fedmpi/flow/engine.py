@@ -18,7 +18,7 @@ class Learned:
     examples: int
     steps: int
     loss: float  # mean training loss
-    counts: Tensor  # (flat.whole.size,) int64: how far the model's counts and flags moved
+    counts: Tensor  # (flat.whole.size,) int64: the changes of the model's counts and flags
 
 
 class Engine(Protocol):
@@ -45,5 +45,5 @@ class Engine(Protocol):
         ...
 
     def personal(self, index: int) -> None:
-        """Put client `index`'s own model in place; nothing is kept of it."""
+        """Put client `index`'s own model in place, for scores alone: nothing of it is saved."""
         ...

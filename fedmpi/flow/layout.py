@@ -12,9 +12,9 @@ from torch import Tensor
 class Layout:
     """The places on the wire: `up` planes of `size` values each, then the sums.
 
-    `trained` is the slice of a plane that training changes; behind it lie floating buffers, which are averaged but left
-    alone by clips, norms and optimisers.  `weights` names the weighting of each plane, then of
-    each sum: "examples", "uniform" or "none" (added as it is, never divided).
+    `trained` is the slice of a plane changed by training; behind it lie floating buffers, which are averaged but left
+    alone by clips, norms and optimisers.  `weights` names the weighting of each plane, then of each sum: "examples",
+    "uniform" or "none" (added as it is, never divided).
     """
 
     size: int

@@ -1,4 +1,4 @@
-"""One crossing of the updates, and the reasons that keep an update out of it."""
+"""One crossing of the updates, and the reasons to keep an update out of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Clients = NDArray[np.int64]  # indices of clients in their shard set
 
 
 class Unfit(Exception):
-    """An update must not enter the sum; `reason` is a key of REASONS, a number that ranks can send.
+    """The refusal of one update, which must not enter the sum; `reason` is a key of REASONS, a number for the tally.
 
-    `at` is the first value on the wire that does not fit, so that home can name the tensor it belongs to.
+    `at` is the place on the wire of the first value at fault, by which home names its tensor.
     """
 
     def __init__(self, reason: int, at: int = 0) -> None:
@@ -40,9 +40,9 @@ class Passage:
     clients: Clients  # of the whole cohort, ascending
     layout: Layout
     attempt: int = 0
-    client: int | None = None  # whose update is being encoded; None when it is a sum
-    examples: int = 0  # that client's
-    times: int = 1  # how often it was drawn
+    client: int | None = None  # the client of the update being encoded; None for a sum
+    examples: int = 0  # the client's
+    times: int = 1  # the number of times it was drawn
 
     def of(self, client: int, examples: int, times: int = 1) -> Passage:
         """Return the same crossing, for the update of one client with so many examples, drawn so many times."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedmpi.flow.passage import Clients
 from fedmpi.tell import Refused
 
-LOWER = ("loss", "mse", "mae", "rmse", "perplexity")  # scores of which less is better, unless a metric says otherwise
+LOWER = ("loss", "mse", "mae", "rmse", "perplexity")  # scores better when lower, unless a metric says otherwise
 
 
 class Comm(Protocol):
@@ -27,10 +27,14 @@ class Comm(Protocol):
     place: Any
 
     @property
-    def is_home(self) -> bool: ...
+    def is_home(self) -> bool:
+        """True on a rank that holds the mean and takes the server's step."""
+        ...
 
     @property
-    def is_scribe(self) -> bool: ...
+    def is_scribe(self) -> bool:
+        """True on the one rank that writes the journal and checkpoints."""
+        ...
 
     def broadcast(self, vector: Tensor, root: int = 0) -> None:
         """Lay the `vector` of rank `root` (home's) in place on every rank."""
@@ -41,7 +45,7 @@ class Comm(Protocol):
         ...
 
     def fail(self, error: Refused) -> None:
-        """End every rank at once, from one that cannot come to the next collective; not collective, never returns."""
+        """End every rank at once, from a rank unable to reach the next collective; not collective, never returns."""
         ...
 
     def settle(self, error: Refused | None) -> None:
@@ -53,7 +57,9 @@ class Task(Protocol):
     """The task of a model: inputs made of examples, a loss, metrics."""
 
     @property
-    def metrics(self) -> Mapping[str, Any]: ...
+    def metrics(self) -> Mapping[str, Any]:
+        """The task's metrics by name."""
+        ...
 
     def outputs(self, classes: tuple[str, ...]) -> int:
         """Return the number of outputs of a built-in model."""
@@ -75,13 +81,21 @@ class Examples(Protocol):
     examples: int
     largest: int
 
-    def sizes(self, clients: Clients) -> NDArray[np.int64]: ...
+    def sizes(self, clients: Clients) -> NDArray[np.int64]:
+        """Return the numbers of training examples of `clients (n,)`."""
+        ...
 
-    def train(self, client: int) -> tuple[Tensor, Tensor]: ...
+    def train(self, client: int) -> tuple[Tensor, Tensor]:
+        """Return a client's training examples, as stored columns x and y."""
+        ...
 
-    def heldout(self, client: int) -> tuple[Tensor, Tensor]: ...
+    def heldout(self, client: int) -> tuple[Tensor, Tensor]:
+        """Return a client's held-out examples."""
+        ...
 
-    def test(self) -> tuple[Tensor, Tensor]: ...
+    def test(self) -> tuple[Tensor, Tensor]:
+        """Return the central test examples."""
+        ...
 
 
 class Memory(Protocol):
@@ -91,4 +105,6 @@ class Memory(Protocol):
         """Return a client's last vector `(width,)`, on the host, not later than round `upto`; None if there is none."""
         ...
 
-    def save(self, client: int, round: int, vector: Tensor) -> None: ...
+    def save(self, client: int, round: int, vector: Tensor) -> None:
+        """Keep a client's vector `(width,)` of a round."""
+        ...

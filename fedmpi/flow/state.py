@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fedmpi.tell import Interrupted
 
 HEADER = 8  # 64-bit words behind the planes: 64 bytes, so one Bcast carries both
-SAID = 4  # of them a strategy's own, float64
+SAID = 4  # of them the strategy's scalars, float64
 
 
 class State:
@@ -58,7 +58,7 @@ class State:
 
     @property
     def code(self) -> int:
-        """The exit status that goes with `done`: 0 unless the run broke."""
+        """The exit status of a run that is `done`: 0 unless it broke or was interrupted."""
         return int(self.header[3])
 
     @property

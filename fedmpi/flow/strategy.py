@@ -18,6 +18,8 @@ class Strategy(Protocol):
     fills: ClassVar[bool]
     memory: Mapping[str, str]
 
+    # Each method is described by the strategy itself.
+
     def survey(self, client: Client) -> Mapping[str, float]: ...
 
     def prepare(self, client: Client) -> None: ...

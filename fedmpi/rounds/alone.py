@@ -1,4 +1,4 @@
-"""A learner by itself: no server and no sum; each round goes on from where the one before it ended."""
+"""A learner by itself, without server or sum: each round goes on from the end of the one before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Alone:
         self.anew()
 
     def anew(self) -> None:
-        """Begin again with the first model."""
+        """Go back to the first model."""
         self.replica.state.received.copy_(self.first)
         self.replica.state.counts[:] = self.counts
 

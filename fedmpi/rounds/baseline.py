@@ -30,16 +30,16 @@ from fedmpi.tell import Interrupted
 from fedmpi.training.batches import steps
 
 SAMPLE = 100  # clients whose own models are scored on the central test set
-Told = Callable[[Line], None] | None
+OnRound = Callable[[Line], None] | None
 
 
 @hear.listening()
-def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -> None:
+def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: OnRound = None) -> None:
     """Train a baseline of `job` into `out/baselines/KIND`, a run folder of its own.  Collective.
 
-    "pooled" is one learner with everybody's data, which takes as many steps a round as the job's cohort together;
-    home trains it alone.  "local" is each client by itself, learning in every round as the job's [local] says; clients
-    are dealt to ranks.  Both start from the job's own first model, with a plain step and no stages.
+    "pooled" is one learner with everybody's data, trained by home alone, with as many steps a round as the job's cohort
+    together.  "local" is each client by itself, trained in every round by the job's [local]; clients are dealt to
+    ranks.  Both start from the job's own first model, with a plain step and no stages.
 
     Raises Interrupted on every rank where one was asked to stop: a baseline keeps nothing halfway.
     """
@@ -72,7 +72,7 @@ def baseline(job: Job, comm: Any, kind: str, out: Path, on_round: Told = None) -
 
 
 def _plain(job: Job) -> Job:
-    """Return the job without a federation: no cohort, strategy or stages, home trains."""
+    """Return the job without its federation: all clients, FedAvg, no stages, and home trains too."""
     local = job.local
     if made_strategy(job).whole_client:
         local = local.model_copy(update={"batch": 0, "steps": 1, "epochs": None})
@@ -89,7 +89,7 @@ def _plain(job: Job) -> Job:
     )
 
 
-def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> None:
+def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: OnRound) -> None:
     """Train one learner with everybody's data, as many steps a round as the job's cohort takes together."""
     job, shards = plan.job, plan.shards
     local, share = job.local, federated.cohort / shards.clients
@@ -120,7 +120,7 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: Told) -> N
     keep_model(plan, alone.model, folder, job.rounds)
 
 
-def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
+def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: OnRound) -> None:
     """Train each client by itself, from the same first model; clients are dealt to ranks."""
     job, shards = plan.job, plan.shards
     alone = Alone(plan, comm)
@@ -166,7 +166,8 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: Told) -> None:
         _tell(line, last, journal, on_round)
 
 
-def _tell(line: Line, last: bool, journal: Journal, on_round: Told) -> None:
+def _tell(line: Line, last: bool, journal: Journal, on_round: OnRound) -> None:
+    """Write a line to the journal and hand it to `on_round`; the last one with the reason of the end."""
     if last:
         line["stopped"] = "rounds"
     journal.write(line)
@@ -175,4 +176,5 @@ def _tell(line: Line, last: bool, journal: Journal, on_round: Told) -> None:
 
 
 def _number(value: float) -> float | None:
+    """Return a value for a line: None in place of NaN and infinities."""
     return value if np.isfinite(value) else None

@@ -24,7 +24,7 @@ from fedmpi.training.batches import work
 
 
 def replica(plan: Plan, comm: Comm, folder: RunFolder | None = None, examples: Examples | None = None) -> Replica:
-    """Return this rank's copy of the model, on its device, with the threads that it may use.
+    """Return this rank's copy of the model on its device, and set the number of torch's threads.
 
     Clients' memory lies in the run's `folder`, if there is one; they train on `examples`, the loop's where None.
     """
@@ -41,7 +41,7 @@ def build(
     folder: RunFolder | None = None,
     on_round: Callable[[Line], None] | None = None,
 ) -> Parts:
-    """Return a rank's parts around its copy of the model, which holds the run's first one."""
+    """Return a rank's parts around its copy of the model, which has the run's first values."""
     job, flat, layout, state, memory = plan.job, copy.flat, copy.layout, copy.state, copy.memory
     model = plan.loop.model(plan, flat)
     stay = memory is not None and not memory.travels
@@ -60,7 +60,8 @@ def build(
 def begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None = None) -> None:
     """Lay the first model in home's state, as the job's seed or pretrained file made it.
 
-    A strategy of more models makes the others by the script's `model` factory, each from a seed of its own.
+    A strategy with several models has the others made too, by the script's `model` factory or the job's, each from a
+    seed of its own.
     """
     plan, flat, state = parts.plan, parts.flat, parts.state
     state.round = 1

@@ -25,10 +25,10 @@ WHOLE = (
 
 
 def crossings(parts: Parts, counted: Sequence[str] = ()) -> Iterator[Crossing]:
-    """Open one crossing after another, until home says that the run is over; the same calls on every rank.
+    """Yield one crossing after another, until home ends the run; the same calls on every rank.
 
-    Home's state must hold the model to begin with.  Afterwards every rank's state holds the final one.  Where the
-    strategy has two passes a round is two crossings, by the same cohort.  `counted` names what the stages count.
+    Home's state must hold the first model.  Afterwards every rank's state holds the final one.  Where the strategy has
+    two passes a round is two crossings, by the same cohort.  `counted` are the names of the stages' counters.
     """
     comm, state = parts.comm, parts.state
     if comm.is_home and state.round > parts.plan.job.rounds:
@@ -60,7 +60,7 @@ def crossings(parts: Parts, counted: Sequence[str] = ()) -> Iterator[Crossing]:
 class Crossing:
     """One crossing, on one rank: `passage` and `drawn` are the same on all of them, `tally` is summed over them.
 
-    `before` is the crossing before it in the same round, if any: the model received is scored in the first.
+    `before` is the crossing before it in the same round, if any: the received model is scored in the first.
     """
 
     parts: Parts
@@ -77,14 +77,14 @@ class Crossing:
     # On every rank.
 
     def score(self) -> None:
-        """Keep and score the received model, at home, in the first crossing of a round: while the clients train."""
+        """Checkpoint and score the received model, at home, in a round's first crossing, while other ranks train."""
         if self.parts.scribe is not None and self.before is None:
             self.parts.scribe.received()
             self.central = self.parts.scores.central() if self.due else {}
         self.watch.mark("scored")
 
     def score_client(self, place: int) -> None:
-        """Score the client at a place of the cohort on the received model, where that is due."""
+        """Score the client at a place of the cohort on the received model, where its scores are due."""
         self.parts.engine.begin()
         if self.tally.scores:
             self.tally.score(place, self.parts.scores.client(int(self.drawn.clients[place])))
@@ -110,7 +110,7 @@ class Crossing:
         return self.passage.of(int(self.drawn.clients[place]), learned.examples, int(self.drawn.times[place]))
 
     def enter(self, place: int, learned: Learned, unfit: Unfit | None = None) -> None:
-        """Enter a client's counters; `unfit` says why its update could not enter the sum."""
+        """Enter a client's counters; `unfit` is the reason for an update that could not enter the sum."""
         reason, at = (unfit.reason, unfit.at) if unfit else (0, 0)
         self.tally.client(place, learned.examples, learned.steps, learned.loss, reason, at)
         if unfit is None:
@@ -135,7 +135,7 @@ class Crossing:
         return self.passage.attempt + 1 == self.parts.plan.strategy.passes
 
     def ends(self) -> bool:
-        """Complete the line of the model that was scored in this round; True where the run ends with that model."""
+        """Complete the line of the model scored in this round; return True where the run ends with this model."""
         scribe, state, shards = self.scribe, self.parts.state, self.parts.plan.shards
         scribe.asked |= self.tally.asked
         scribe.unfit(self.tally, lambda place: shards.id(int(self.drawn.clients[place])), self._tensor)
@@ -151,21 +151,21 @@ class Crossing:
         return True
 
     def count(self) -> None:
-        """Take the step of the model's counts and flags, in the last crossing of a round."""
+        """Merge the clients' changes into the model's counts and flags, in the last crossing of a round."""
         whole, state, scribe = self.parts.flat.whole, self.parts.state, self.scribe
         if not len(state.counts) or not self.last:
             return
         before = state.counts.copy()
         state.counts[:] = whole.merged(*self.tally.changes)
-        for names, what in zip(whole.moved(before, state.counts), WHOLE, strict=True):
+        for names, rule in zip(whole.moved(before, state.counts), WHOLE, strict=True):
             if new := [name for name in names if name not in scribe.counts]:
-                note(f"the model's {', '.join(map(repr, new))}: {what}")
+                note(f"the model's {', '.join(map(repr, new))}: {rule}")
                 scribe.counts.update(new)
 
     def close(self, sums: Mapping[str, float], up: int = 0, down: int = 0, stages: Mapping[str, Any] = {}) -> None:
         """Write the line of this crossing, and go on to the next crossing or round.
 
-        `up` are the bytes that each rank sent beside its tally, `down` those that each was sent beside the broadcast.
+        `up` are the bytes sent by each rank beside its tally, `down` the bytes received by each beside the broadcast.
         """
         parts, tally, state = self.parts, self.tally, self.parts.state
         self.watch.mark("stepped")
@@ -192,7 +192,7 @@ class Crossing:
             state.ended()
 
     def _tensor(self, at: int) -> str:
-        """Return the words that name the tensor at a place of the wire; none where a sum lies there."""
+        """Return the name of the tensor at a place of the wire, as the end of a phrase; "" where a sum lies there."""
         layout, flat = self.passage.layout, self.parts.flat
         name = flat.name(at % layout.size) if at < layout.up * layout.size else None
         if name is None:

@@ -1,4 +1,4 @@
-"""The cohort of a round: drawn alike on every rank, after candidates were asked where the sampler asks them."""
+"""The cohort of a round: the same on every rank, chosen by candidates' losses where the sampler asks for them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from fedmpi.rounds.parts import Parts
 
 
 def draw(parts: Parts) -> Drawn | None:
-    """Return the cohort of the round under way, the same on every rank.  Collective where candidates are asked first.
+    """Return the cohort of the round under way, the same on every rank.  Collective where candidates' losses are asked.
 
-    None where nobody ever comes again: the run is over, with the model received.  Refused in the first round.
+    None where no client is available in any later round: the run is over, with the model received.  Refused if this is
+    the first round.
     """
     sampler, state, clients = parts.plan.sampler, parts.state, parts.plan.shards.clients
     try:
         drawn = sampler.draw(state.round)
-    except Refused as refused:  # every rank finds it
+    except Refused as refused:  # the same on every rank
         if state.round == 1:
             parts.comm.settle(refused)
         if parts.scribe is not None:

@@ -1,4 +1,4 @@
-"""The first model of a run: home's, whole, on every rank, and kept once, since not all of it travels."""
+"""The first model of a run: home's, laid whole on every rank and written once, since not all of it travels."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def alike(comm: Comm, flat: FlatModel) -> None:
 
 
 def keep(folder: RunFolder, flat: FlatModel) -> None:
-    """Write all that the model holds as the run begins to `first.safetensors`.  Refused where the disk is full."""
+    """Write all tensors of the run's first model to `first.safetensors`.  Refused where the disk is full."""
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in flat.tensors().items()}
     write_tensors(folder.first, tensors, {})
 
 
 def recall(folder: RunFolder, flat: FlatModel) -> bool:
-    """Lay the tensors of `first.safetensors` in the module; return False where there is no such file.
+    """Lay the tensors of `first.safetensors` in the model; return False where there is no such file.
 
-    JobError where the module is of another kind than the run's.
+    JobError where the model has other tensors than the run's.
     """
     if not folder.first.exists():
         return False
@@ -71,7 +71,7 @@ def recall(folder: RunFolder, flat: FlatModel) -> bool:
 
 
 def digest(flat: FlatModel) -> str:
-    """Return 64 bits of SHA-256, in hexadecimal, over all that the model holds: names, types, shapes, values."""
+    """Return 64 bits of SHA-256, in hexadecimal, over the model's tensors: names, types, shapes, values."""
     seen = hashlib.sha256()
     for name, tensor in sorted(flat.tensors().items()):
         seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -80,7 +80,7 @@ def digest(flat: FlatModel) -> str:
 
 
 def check(metadata: Mapping[str, object], now: str, folder: RunFolder) -> None:
-    """Refuse to go on with another first model than the checkpoint's; older checkpoints say nothing of it."""
+    """Refuse to go on with another first model than the checkpoint's; older checkpoints do not hold its digest."""
     if metadata.get("first", now) != now:
         raise Refused(
             f"{folder.first}: is not what this run began with"
@@ -95,7 +95,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """Yield the names of tensors that travel at once: a large one alone, small ones together."""
+    """Yield the names of tensors for each broadcast: a large one alone, small ones together."""
     group: list[str] = []
     size = 0
     for name, tensor in tensors.items():
@@ -112,6 +112,7 @@ def _together(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
 
 
 def _lines(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return each tensor's type and shape as text, by name."""
     return {name: f"{str(tensor.dtype)[6:]} {tuple(tensor.shape)}" for name, tensor in tensors.items()}
 
 
@@ -139,6 +140,7 @@ def _other(me: int, mine: Mapping[str, str], theirs: Mapping[str, str]) -> JobEr
 
 
 def _difference(mine: Mapping[str, str], theirs: Mapping[str, str], who: str) -> str:
+    """Return the first difference in words; `who` has `mine`."""
     for name in [*theirs, *mine]:
         if mine.get(name) != theirs.get(name):
             return f"{name!r} is {theirs.get(name, 'not there')}, and {who} has {mine.get(name, 'none')}"

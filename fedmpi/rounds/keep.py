@@ -19,7 +19,7 @@ from fedmpi.version import VERSION
 
 
 def machine(parts: Parts) -> dict[str, Any]:
-    """Return the facts of this machine and run: for the report, and so that a resume knows its data."""
+    """Return the facts of this machine and run, for the report, and for a check of the data on resuming."""
     comm = parts.comm
     return {
         "fedmpi": VERSION,
@@ -36,15 +36,15 @@ def machine(parts: Parts) -> dict[str, Any]:
 
 
 def lower(plan: Plan) -> list[str]:
-    """Return the scores of which less is better: a report cannot ask a metric of a person's own."""
+    """Return the names of the scores that are better when lower: a report cannot ask a user's own metric."""
     scores = ("loss", *plan.metrics)
     return [name for name in scores if not higher_is_better(name, plan.task)]
 
 
 def keep(parts: Parts, folder: RunFolder) -> None:
-    """Write, at home, when all is done: the last checkpoint, the model under its own names, and then DONE.
+    """Write, at home, at the end of a run: the last checkpoint, the model under its own names, and then DONE.
 
-    Of a run that is to go on another time the checkpoint is all there is to keep.
+    An interrupted run gets the checkpoint alone, and nothing before the end of round 1.
     """
     scribe = parts.scribe
     assert scribe is not None
@@ -59,7 +59,7 @@ def keep(parts: Parts, folder: RunFolder) -> None:
 
 
 def keep_model(plan: Plan, model: nn.Module, folder: RunFolder, round: int) -> None:
-    """Write a model under its state_dict names, with the facts of its examples, so that it can be used again."""
+    """Write a model under its state_dict names, with the facts of its examples, for later use."""
     facts = {
         "task": plan.job.task.name if plan.job.task else "",
         **plan.shards.facts.table(),
@@ -74,15 +74,15 @@ def keep_model(plan: Plan, model: nn.Module, folder: RunFolder, round: int) -> N
 
 
 def unfinished(parts: Parts, folder: RunFolder | None) -> Refused | None:
-    """Return why the run has no final model, at home; None where it has one."""
+    """Return the reason for a run without a final model, at home; None where it has one."""
     scribe, finished, rounds = parts.scribe, parts.state.round - 1, parts.plan.job.rounds
     assert scribe is not None
     if scribe.broken:
-        kept = f"the model of round {finished} is kept" if finished else "no round was finished"
-        return Refused(f"{scribe.broken}; {kept}")
+        rest = f"the model of round {finished} is kept" if finished else "no round was finished"
+        return Refused(f"{scribe.broken}; {rest}")
     if not parts.state.interrupted:
         return None
     if not finished:
         return Interrupted("stopped before round 1: there is nothing to keep yet")
-    kept = f"is kept in {folder.path}" if folder else "is not kept, since the run has no folder"
-    return Interrupted(f"stopped after round {finished} of {rounds}, which {kept}")
+    rest = f"is kept in {folder.path}" if folder else "is not kept, since the run has no folder"
+    return Interrupted(f"stopped after round {finished} of {rounds}, which {rest}")

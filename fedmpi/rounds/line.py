@@ -15,18 +15,19 @@ Line = dict[str, Any]
 
 
 class Watch:
-    """Marks the ends of a crossing's phases on this rank, in seconds since it began."""
+    """The ends of a crossing's phases on this rank, in seconds since it began."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.at: dict[str, float] = {}
 
     def mark(self, phase: str) -> None:
+        """Note the end of a phase."""
         self.at[phase] = time.perf_counter() - self.began
 
 
 def counters(tally: Tally, sums: Mapping[str, float]) -> Line:
-    """Return a line's part on a crossing's updates."""
+    """Return the entries of a line about a crossing's updates."""
     return {
         "clients": len(tally.rows) - len(tally.unfit),
         "weight": sums["weight"],
@@ -37,9 +38,9 @@ def counters(tally: Tally, sums: Mapping[str, float]) -> Line:
 
 
 def seconds(watch: Watch, serving: float, training: float) -> dict[str, float]:
-    """Return a line's `seconds`: `reduce` is the time after the slowest rank.
+    """Return a line's `seconds`; `reduce` is the time of the reduction after the slowest rank's arrival.
 
-    `serving` are the most seconds in which any rank served clients, `training` the most in which one trained.
+    `serving` is the longest time any rank served clients, `training` the longest time any rank trained them.
     """
     at = watch.at
     return {
@@ -47,13 +48,13 @@ def seconds(watch: Watch, serving: float, training: float) -> dict[str, float]:
         "train": training,
         "reduce": max(0.0, min(at["reduced"] - at["arrived"], at["reduced"] - at["received"] - serving)),
         "step": at["stepped"] - at["reduced"],
-        "evaluate": 0.0,  # of this round's model: the next crossing knows
+        "evaluate": 0.0,  # of this round's model: filled in by the next round
         "total": at["stepped"],
     }
 
 
 def idle(serving: NDArray[np.float64]) -> list[float]:
-    """Return a line's `idle`: the share of the slowest rank's seconds that each rank waited; `serving` `(seats,)`."""
+    """Return a line's `idle`: each serving rank's wait as a share of the slowest one's seconds, `serving (seats,)`."""
     slowest = float(serving.max())
     return [round(1 - float(busy) / slowest, 4) if slowest else 0.0 for busy in serving]
 

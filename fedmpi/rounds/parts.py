@@ -26,9 +26,9 @@ class Parts:
     layout: Layout
     state: State
     engine: Engine
-    memory: Memory | None  # of clients that keep something
+    memory: Memory | None  # None where clients keep nothing between rounds
     path: ReducePath
     seating: Seating
     scores: Scores
     scribe: Scribe | None  # on the scribe alone
-    model: nn.Module  # what the run makes
+    model: nn.Module  # the run's product

@@ -1,7 +1,7 @@
-"""Going on with a run: whether this job may, and from which checkpoint.
+"""Going on with a run: the checks of the job, and the checkpoint to go on from.
 
-`find` is asked before any rank is started, and at home again; it changes nothing.  `go_on` is home's, when every rank
-is ready.
+`find` runs before any rank is started, and at home again; it changes nothing.  `go_on` runs at home, when every rank is
+ready.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Origin:
 
     checkpoint: Checkpoint
     lines: list[Line]
-    device: str | None  # where it ran
+    device: str | None  # of the run so far
     notes: list[str]
 
 
@@ -45,7 +45,7 @@ def find(
 ) -> Origin | None:
     """Return the place from which the run in a folder goes on; None where it begins anew.
 
-    Raises JobError, Refused where the folder cannot be taken, or this job cannot go on with that run.
+    Raises JobError or Refused where the folder cannot be taken, or this job cannot go on with its run.
     """
     if reschedule and not resume:
         raise JobError("--reschedule: gives a run that goes on another number of rounds; give it with --resume")
@@ -85,11 +85,11 @@ def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Checkpoint
     """Return the last whole checkpoint, with notes on newer ones; None where none was ever written."""
     checkpoints = Checkpoints(folder.checkpoints, keep=1)
     try:
-        kept, faults = checkpoints.find(newest)
+        whole, faults = checkpoints.find(newest)
     except Refused as refused:
         raise Refused(f"--resume: {refused}; {ANEW}") from None
-    if kept is not None:
-        return kept, [f"{fault}; the run goes on from the checkpoint of round {kept.round}" for fault in faults]
+    if whole is not None:
+        return whole, [f"{fault}; the run goes on from the checkpoint of round {whole.round}" for fault in faults]
     if faults:
         raise Refused(f"--resume: no checkpoint can be read: {faults[0]}; {ANEW}")
     if any(folder.checkpoints.glob("*.safetensors")) and every and _last_line(folder, every) >= every:
@@ -113,7 +113,7 @@ def _last_line(folder: RunFolder, otherwise: int) -> int:
 
 
 def _lines(folder: RunFolder, done: int, notes: list[str]) -> tuple[list[Line], bool]:
-    """Return the lines of rounds before `done` (its own rides in the checkpoint), and whether they have checksums."""
+    """Return the lines of rounds before `done` (its own is in the checkpoint), and whether they have checksums."""
     lines: list[Line] = []
     sealed, torn = True, False
     if folder.journal.exists():
@@ -137,9 +137,9 @@ def _rounds(rounds: list[int]) -> str:
 
 
 def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: bool, table: Mapping[str, Any]) -> None:
-    """At home, when every rank is ready: take the folder, and go on from what lies in it.
+    """Take the folder, and go on from `origin` or begin anew; at home, when every rank is ready.
 
-    `table` is the resolved job as the folder is to keep it.
+    `table` is the resolved job, as written to the folder.
     """
     scribe = parts.scribe
     assert scribe is not None
@@ -155,14 +155,14 @@ def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: boo
         scribe.resume(origin.checkpoint.tensors, origin.checkpoint.metadata, origin.lines)
     elif folder.journal.exists():
         aside = folder.keep_journal()
-        folder.best.unlink(missing_ok=True)  # which may be of a run that stopped before its first checkpoint was due
+        folder.best.unlink(missing_ok=True)  # perhaps of a run stopped before its first checkpoint was due
         note(
             f"{folder.path}: holds no checkpoint to go on from, so the run begins anew; its journal is now {aside.name}"
         )
     if parts.memory is not None and origin is not None:
         Memory.resume(folder.clients, parts.state.round - 1)
     else:
-        shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch that left nothing to go on from
+        shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch without a checkpoint
         if parts.memory is not None:
             Memory.start(folder.clients)
     folder.done.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: boo
 
 
 def _fits(parts: Parts, origin: Origin) -> None:
-    """Raise Refused where the checkpoint is of another model, or clients' memory is not there."""
+    """Raise Refused for a checkpoint of another model or missing memory of clients, JobError for another device."""
     checkpoint, job = origin.checkpoint, parts.plan.job
     planes = checkpoint.tensors.get("planes")
     if planes is None or planes.shape != parts.state.planes.shape or planes.dtype != parts.state.planes.dtype:
@@ -201,7 +201,7 @@ def _fits(parts: Parts, origin: Origin) -> None:
 def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> bool:
     """Return whether the schedules change with the number of rounds, as `reschedule` allows.
 
-    Raises JobError where the job is not the one that began the run, naming the fields that may not change.
+    Raises JobError, naming the fields, where the job differs from the run's in fields that may not change.
     """
     if run.get("data", plan.shards.digest) != plan.shards.digest:
         raise JobError(
@@ -211,10 +211,10 @@ def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> boo
     if plan.exact:
         may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
     first, last = old.rounds, plan.job.rounds
-    both = [*range(1, min(first, last, 1000) + 1), min(first, last)]  # one that depends on how many differs there
+    both = [*range(1, min(first, last, 1000) + 1), min(first, last)]  # a schedule that counts the rounds differs there
     counted = any(pace(round, first) != pace(round, last) for pace in (plan.schedule, plan.pace) for round in both)
     if counted and not reschedule:
-        may.remove("rounds")  # the learning rate of every round depends on how many there are
+        may.remove("rounds")  # the learning rate of every round depends on their number
     before, after = _leaves(table_of(old)), _leaves(table_of(plan.job))  # fields younger than the run at their defaults
     changed = [
         name
@@ -230,6 +230,7 @@ def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> boo
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a table and of those below it, by dotted name."""
     leaves: dict[str, Any] = {}
     for name, value in table.items():
         leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}

@@ -35,8 +35,8 @@ from fedmpi.tell import note
 class Run:
     """The result of a run, for the script that started it.
 
-    On every rank `model` is the final one, on that rank's device.  `lines` are the journal's and `stopped` says why it
-    ended: on rank 0 alone, empty and None elsewhere.
+    On every rank `model` is the final one, on the rank's device.  `lines` are the journal's and `stopped` is the reason
+    of the end: on rank 0 alone, empty and None elsewhere.
     """
 
     model: nn.Module
@@ -76,7 +76,7 @@ def train(
     folder = RunFolder(Path(out)) if out is not None else None
     plan: Plan | None = None
     origin: Origin | None = None
-    # Home first, so that a wrong job is told once, before any other rank has done work.
+    # Home first, so that a wrong job is refused once, before any other rank has done work.
     for turn in (True, False):
         error: Refused | None = None
         if comm.is_home is turn:
@@ -84,7 +84,7 @@ def train(
                 plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn, loops=LOOPS)
                 if turn:
                     if plan.shards.note:
-                        _told_once(plan.shards.note)
+                        _note_once(plan.shards.note)
                     for text in plan.notes:
                         note(text)
                 if turn and folder is not None:
@@ -125,7 +125,7 @@ def _start(
     on_round: Callable[[Line], None] | None,
     overwrite: bool,
 ) -> Parts:
-    """Return this rank's parts, home's with the model to go on from.  Collective; what is refused changes nothing."""
+    """Return this rank's parts, home's with the run's first or latest model.  Collective; a refusal changes nothing."""
     copy: Replica | None = None
     error: Refused | None = None
     try:
@@ -156,7 +156,7 @@ def _start(
 def _close(parts: Parts) -> None:
     """Score the final model centrally and on every client's held-out examples; home writes the last line.  Collective.
 
-    A run that is to go on another time has no final model yet: only what its clients kept reaches the disk.
+    An interrupted run has no final model yet: only its clients' memory is written to disk.
     """
     if parts.memory is not None:
         parts.memory.sync()
@@ -167,16 +167,17 @@ def _close(parts: Parts) -> None:
     evaluation = parts.scores.final(parts.comm, parts.seating)
     if parts.scribe is not None:
         parts.scribe.close(evaluation)
-    parts.engine.begin()  # clients' own models were laid in its place
+    parts.engine.begin()  # scoring laid clients' own models in its place
 
 
 @functools.cache
-def _told_once(text: str) -> None:
+def _note_once(text: str) -> None:
     """Print a note once, though a script may train on the same set many times."""
     note(text)
 
 
 def _job(job: Where | Mapping[str, Any] | Job, model: Any, shards: Any) -> Job:
+    """Return the job, its model and data named after the script's own where a dict leaves them out."""
     if isinstance(job, Job):
         return job
     if not isinstance(job, Mapping):

@@ -18,10 +18,10 @@ BLOCK = 8192  # clients scored between two reductions at the close
 
 
 class Scores:
-    """Scores `model`, what the run makes, and clients' own models where the strategy gives them some.
+    """The scores of `model`, the run's product, and of clients' own models where the strategy has some.
 
-    `kinds` are the kinds of model that clients score: the one that travels ("clients"), their own ("personal"), or
-    both.  `columns` names what a client's row of scores holds: every score, of each kind of model.
+    `kinds` are the kinds of model scored on clients' examples: the common one ("clients"), their own ("personal"), or
+    both.  `columns` are the names in a client's row of scores: every score, of each kind of model.
     """
 
     def __init__(self, plan: Plan, engine: Engine, model: nn.Module, travelling: nn.Module, scorer: Scorer) -> None:
@@ -34,17 +34,17 @@ class Scores:
         self.columns = tuple(f"{kind}.{name}" for kind in self.kinds for name in self.names)
 
     def ready(self) -> None:
-        """Import what scoring on test examples needs, before the first round: it takes seconds."""
+        """Import the modules for scores on test examples, before the first round: it takes seconds."""
         if self.plan.shards.test_examples and self.common:
             ready(self.plan.task, self.plan.metrics)
 
     def due(self, round: int) -> bool:
-        """Return whether the model received in a round is to be scored: it is a round's work, and the job says so."""
+        """Return whether the model received in a round is to be scored: not the first, but then `every` so often."""
         finished, every = round - 1, self.plan.job.evaluation.every
         return finished > 0 and every > 0 and finished % every == 0
 
     def central(self) -> dict[str, Any]:
-        """Return home's scores of the received model on all held-out examples; {} where that model is none to use."""
+        """Return home's scores of the received model on all held-out examples; {} where it is no model to use."""
         if "clients" not in self.kinds:
             return {}
         self.engine.begin()

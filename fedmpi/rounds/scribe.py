@@ -21,7 +21,7 @@ from fedmpi.tell import Interrupted
 
 
 class Scribe:
-    """Writes line t of the journal a crossing late: round t + 1's clients score the model of round t.
+    """The writer of the journal and checkpoints: line t is written a round late, scored by the clients of round t + 1.
 
     Checkpoint t carries the unfinished line, the stop counters and the best so far.  Without a `folder` nothing is
     written; `lines` and `on_round` get the lines all the same.
@@ -40,18 +40,19 @@ class Scribe:
         self.lines: list[Line] = []
         self.pending: Line | None = None  # line t, until its model has been scored
         self.stopped: str | None = None
-        self.broken: str | None = None  # why the run cannot go on
+        self.broken: str | None = None  # the reason for a run that cannot go on
         self.asked = False  # a rank was asked to stop
-        self.counts: set[str] = set()  # the model's counts and flags with a note
+        self.counts: set[str] = set()  # the names of counts and flags the user was told of
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
-        self.remembered: Mapping[str, int] = {}  # a checkpoint's facts of clients' memory
+        self.remembered: Mapping[str, int] = {}  # the facts of clients' memory for the next checkpoint
         self.journal = Journal(folder.journal) if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints, plan.job.checkpoint.keep) if folder else None
 
     @property
     def elapsed(self) -> float:
+        """The seconds of this launch and of the earlier ones."""
         return self.before + time.perf_counter() - self.began
 
     def resume(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], lines: list[Line]) -> None:
@@ -76,7 +77,7 @@ class Scribe:
         return self.broken or self.stopped or "rounds"
 
     def heed(self) -> None:
-        """End the run for now, between two rounds, where a rank was asked to stop; the next broadcast says so."""
+        """End the run for now, between two rounds, where a rank was asked to stop, by the next broadcast."""
         if self.state.crossing or self.broken or self.stopped:
             return
         if self.asked or hear.asked():
@@ -89,12 +90,13 @@ class Scribe:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Write the checkpoint of the last round's model, with all that the next round needs."""
+        """Write the checkpoint of the last round's model, with all state for the next round."""
         if self.checkpoints is not None and self.journal is not None:
             self.journal.sync()
             self.checkpoints.save(self.state.round - 1, *self._checkpoint())
 
     def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return a checkpoint's tensors and metadata."""
         tensors = {"planes": self.state.planes, **pack("strategy", self.strategy.state())}
         return tensors, {
             **self.facts,
@@ -108,9 +110,9 @@ class Scribe:
         }
 
     def scored(self, evaluation: Mapping[str, Any], seconds: float) -> bool:
-        """Complete the line of the model just scored, and write it; True where the run ends with that model.
+        """Complete the line of the model just scored, and write it; return True where the run ends with this model.
 
-        A last line is held back: `close` scores the model once more, on all clients.
+        A last line is held back for `close`, since the final model is scored once more, on all clients.
         """
         line = self.pending
         if line is None:
@@ -133,7 +135,7 @@ class Scribe:
             self.remembered = Memory.facts(self.clients)
 
     def unfit(self, tally: Tally, name: Callable[[int], str], tensor: Callable[[int], str]) -> None:
-        """Remember that a client's update could not enter the sum: the run ends with the model of the round before."""
+        """Note clients' updates that could not enter the sum: the run ends with the model of the round before."""
         if tally.unfit:
             reasons = "; ".join(
                 f"client {name(place)}'s update{tensor(at)} {REASONS[reason]}" for place, reason, at in tally.unfit[:3]
@@ -147,6 +149,7 @@ class Scribe:
             self._write({**self.pending, "evaluation": evaluation, "stopped": self.ended})
 
     def _write(self, line: Line) -> None:
+        """Write a whole line to the journal, and hand it to the script."""
         self.lines.append(line)
         if self.journal is not None:
             self.journal.write(line)

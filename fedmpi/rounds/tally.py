@@ -1,6 +1,6 @@
 """Counters beside the wire: a row per rank, a row per client of the cohort, each filled by one rank alone.
 
-All others add zeros, so the sum is exact and the same at any number of ranks.
+All other ranks add zeros, so the sum is exact and the same at any number of ranks.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ CLIENT = ("examples", "steps", "loss", "reason", "at")
 class Tally:
     """The tally of one crossing: `rows` `(cohort, ...)` of clients, `ranks` `(size, ...)`, views of one float64 vector.
 
-    `counters` are names that stages count, summed over ranks; `scores` the names of clients' scores.  `whole` is how
-    many counts and flags the model has: `changes` `(2, whole)` is how far clients moved them, and how many did.
+    `counters` are the names of the stages' counters, summed over ranks; `scores` the names of clients' scores.  `whole`
+    is the number of the model's counts and flags; `changes` `(2, whole)` are the sums of clients' changes to them, and
+    the numbers of clients with a change.
     """
 
     def __init__(self, size: int, clients: int, counters: Sequence[str], scores: Sequence[str], whole: int = 0) -> None:
@@ -39,7 +40,7 @@ class Tally:
         self.rows[place, : len(CLIENT)] = examples, steps, loss, reason, at
 
     def changed(self, changes: Tensor) -> None:
-        """Enter how far one client moved the model's counts and flags `(whole,)`."""
+        """Add one client's changes `(whole,)` of the model's counts and flags."""
         if len(changes):
             moved = changes.numpy()
             self.changes[0] += moved
@@ -50,22 +51,24 @@ class Tally:
         self.rows[place, len(CLIENT) :] = row
 
     def rank(self, me: int, train: float, evaluate: float, counters: Mapping[str, int]) -> None:
-        """Fill a rank's row: its seconds of training and scoring, and what its stages counted."""
+        """Fill a rank's row: its seconds of training and scoring, and its stages' counters."""
         self.ranks[me] = train, evaluate, hear.asked(), *(counters[name] for name in self.counters)
 
-    # What home reads, once the sum is there.
+    # At home, once the sum is there.
 
     @property
     def examples(self) -> int:
+        """The cohort's number of examples."""
         return int(self.rows[:, 0].sum())
 
     @property
     def steps(self) -> int:
+        """The cohort's number of steps."""
         return int(self.rows[:, 1].sum())
 
     @property
     def loss(self) -> float | None:
-        """The mean training loss over the examples of the clients that trained."""
+        """The mean training loss over the examples of all clients with a step; None where there are none."""
         examples, losses = self.rows[:, 0], self.rows[:, 2]
         trained = np.isfinite(losses) & (self.rows[:, 1] > 0)
         total = examples[trained].sum()
@@ -73,7 +76,7 @@ class Tally:
 
     @property
     def unfit(self) -> list[tuple[int, int, int]]:
-        """(place, reason, at) of the clients whose update could not enter the sum, `at` the first value at fault."""
+        """The clients with an update unfit for the sum: (place, reason, at), with `at` the first value at fault."""
         return [
             (int(place), int(self.rows[place, 3]), int(self.rows[place, 4]))
             for place in np.flatnonzero(self.rows[:, 3])
@@ -91,4 +94,5 @@ class Tally:
 
     @property
     def counted(self) -> dict[str, int]:
+        """The stages' counters, summed over ranks."""
         return {name: int(self.ranks[:, len(RANK) + place].sum()) for place, name in enumerate(self.counters)}

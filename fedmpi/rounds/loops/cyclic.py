@@ -30,7 +30,7 @@ class Cyclic(Loop):
     once = True
 
     def check(self, plan: Plan) -> None:
-        """Refuse strategies, stages and options that need a sum or a server."""
+        """Refuse strategies, stages and options made for a sum or a server."""
         job = plan.job
         if not plan.strategy.local_rule:
             rules = [name for name in STRATEGIES if STRATEGIES[name](server=plan.strategy.server).local_rule]
@@ -49,7 +49,7 @@ class Cyclic(Loop):
             raise JobError("loop: cyclic has no server step; leave server.optimizer, server.lr and server.schedule out")
 
     def run(self, parts: Parts) -> None:
-        """Take a rank through every round; each leg ends in a broadcast from the rank that trained."""
+        """Take a rank through every round; each client's training ends in a broadcast from its rank."""
         comm, state = parts.comm, parts.state
         model = state.planes[0]
         for crossing in crossings(parts):
@@ -62,7 +62,7 @@ class Cyclic(Loop):
             if not comm.is_home:
                 continue
             passed = state.travels.clone()
-            state.travels.copy_(received)  # until the model that was scored is told of, it is the run's
+            state.travels.copy_(received)  # the run's model, until its scores and its line are written
             if crossing.ends():
                 continue
             state.travels.copy_(passed)
@@ -70,7 +70,7 @@ class Cyclic(Loop):
             crossing.close({"weight": _weight(parts, crossing)}, down=hops)
 
     def _hand_round(self, parts: Parts, crossing: Crossing) -> float:
-        """Hand the model once round the ring, in every rank's state; return the seconds that this rank trained."""
+        """Hand the model once round the ring, in every rank's state; return this rank's seconds of training."""
         state, seating, clients = parts.state, parts.seating, crossing.drawn.clients
         model, trained = state.planes[0], 0.0
         seats = {place: seat for seat, hand in enumerate(seating.hands(clients)) for place in hand}
@@ -92,7 +92,7 @@ class Cyclic(Loop):
         return trained
 
     def _ring(self, seed: int, round: int, clients: int) -> list[int]:
-        """Return the places of a cohort in the order in which they get the model."""
+        """Return the places of a cohort in the order of the ring."""
         ring = np.arange(clients)
         if self.order == "random":
             ring = np.random.default_rng(np.random.SeedSequence(entropy(seed, round, 1))).permutation(ring)
@@ -108,7 +108,7 @@ def _score(parts: Parts, crossing: Crossing) -> float:
 
 
 def _weight(parts: Parts, crossing: Crossing) -> float:
-    """Return the weight that the cohort's examples would have in a sum."""
+    """Return the weight of the cohort's examples in a sum."""
     cap = parts.plan.job.aggregation.cap
     assert cap is not None
     return float(np.minimum(crossing.tally.rows[:, 0] / cap, 1.0).sum())

@@ -33,7 +33,7 @@ class Ensemble(Loop):
     once = True
 
     def check(self, plan: Plan) -> None:
-        """Refuse strategies and stages that need a sum or a server."""
+        """Refuse strategies and stages made for a sum or a server."""
         job = plan.job
         if not plan.strategy.alone:
             raise JobError(
@@ -43,7 +43,7 @@ class Ensemble(Loop):
             raise JobError("loop: ensemble sums nothing, so aggregation.stages have no place; leave them out")
 
     def examples(self, plan: Plan) -> Examples:
-        """Return the shard set, or the bags that are drawn from it."""
+        """Return the shard set, or the bags drawn from it."""
         return Bags(plan.shards, plan.job.seed) if self.bootstrap else plan.shards
 
     def model(self, plan: Plan, flat: FlatModel) -> nn.Module:
@@ -83,13 +83,13 @@ class Members(vote.Ensemble):
 
 @dataclass
 class Bags:
-    """A shard set whose clients learn from as many examples, drawn with replacement once and for all."""
+    """A shard set with a bag for each client: as many of its examples, drawn with replacement once and for all."""
 
     shards: Any
     seed: int
 
     def train(self, client: int) -> tuple[Tensor, Tensor]:
-        """Return the columns that a client learns from."""
+        """Return the columns x and y of a client's bag."""
         x, y = self.shards.train(client)
         random = np.random.default_rng(key(self.seed, 0, client, use=3))
         chosen = torch.from_numpy(random.integers(0, max(1, len(y)), len(y)))
@@ -100,9 +100,9 @@ class Bags:
 
 
 def _unfit(values: Tensor, received: Tensor) -> Unfit | None:
-    """Return why a client's model cannot be used, if it cannot: training made a value of it infinite or NaN."""
+    """Return the reason against a client's model in which training made a value infinite or NaN; None otherwise."""
     wrong = ~torch.isfinite(values)
-    if wrong.any():  # a mask of -inf is what it was
+    if wrong.any():  # an untouched mask of -inf is no fault
         wrong &= values != received.to(values.device)
     return Unfit(1, first(wrong)) if wrong.any() else None
 

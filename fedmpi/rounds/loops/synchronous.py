@@ -14,7 +14,7 @@ class Synchronous(Loop):
     """One broadcast, local training, one weighted reduction, the server's step."""
 
     def run(self, parts: Parts) -> None:
-        """Take a rank through every round; one whose strategy has two passes is two crossings, by the same cohort."""
+        """Take a rank through every round; with a strategy of two passes it is two crossings, by the same cohort."""
         path, state, strategy = parts.path, parts.state, parts.plan.strategy
         for crossing in crossings(parts, path.names):
             path.begin()
