@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedmpi.comm.topology import Place
+from fedmpi.comm.topology import NodePlace
 from fedmpi.flow import Refused
 
 
@@ -30,7 +30,7 @@ class Fake:
     def __init__(self, hub: Hub, me: int) -> None:
         self.hub, self.me, self.size = hub, me, hub.size
         self.is_home = self.is_scribe = me == 0
-        self.place = Place(local_rank=me, local_size=hub.size)
+        self.place = NodePlace(local_rank=me, local_size=hub.size)
         self.traffic: list[str] = []
 
     def _exchange(self, what: Any) -> list[Any]:

@@ -128,7 +128,7 @@ def _ranks(cohort: int | None) -> int:
 
 def _start(request: Request, ranks: int | None) -> int:
     """Check everything here, let mpirun start the ranks, and return the exit status."""
-    from fedmpi.comm import Place
+    from fedmpi.comm import NodePlace
     from fedmpi.plan import assemble
     from fedmpi.records.folder import RunFolder
     from fedmpi.rounds.loops import LOOPS
@@ -138,7 +138,7 @@ def _start(request: Request, ranks: int | None) -> int:
     job = _read(request.path, request.overrides)
     plan = assemble(job, loops=LOOPS)
     if "SLURM_JOB_ID" not in os.environ:  # ranks will run here, so what they need must be here
-        Place().device(job.device)
+        NodePlace().device(job.device)
     folder = RunFolder(request.folder(job))
     if request.baseline is None:
         find(folder, plan, request.resume, request.overwrite, request.reschedule)

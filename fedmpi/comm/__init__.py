@@ -3,9 +3,9 @@
 from typing import Any
 
 from fedmpi.comm.solo import Solo
-from fedmpi.comm.topology import Place
+from fedmpi.comm.topology import NodePlace
 
-__all__ = ["Place", "Solo", "wrap"]
+__all__ = ["NodePlace", "Solo", "wrap"]
 
 
 def wrap(comm: Any) -> Any:

@@ -26,7 +26,7 @@ ThreadHook = Callable[[threading.ExceptHookArgs], Any]
 FORWARDING = 0.2  # seconds: mpirun forwards the output so far before it hears of an abort
 
 
-class World(Protocol):
+class Watched(Protocol):
     """The part of a communicator over MPI needed to leave it; `owes` is true while others wait for this rank."""
 
     mpi: MPI.Comm
@@ -34,7 +34,7 @@ class World(Protocol):
     owes: bool
 
 
-_worlds: list[World] = []  # of several ranks
+_worlds: list[Watched] = []  # of several ranks
 _threads: set[int] = set()  # of their making: another thread may fail and harm nobody
 
 
@@ -47,7 +47,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def abort(world: World, code: int) -> None:
+def abort(world: Watched, code: int) -> None:
     """End every rank now."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,7 +55,7 @@ def abort(world: World, code: int) -> None:
     world.mpi.Abort(code)
 
 
-def watch(world: World) -> None:
+def watch(world: Watched) -> None:
     """Let an error that nobody catches, in this rank's main thread or this one, end the launch from now on."""
     if not _worlds:
         sys.excepthook = _hook(sys.excepthook)

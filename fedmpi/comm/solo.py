@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from torch import Tensor
 
-from fedmpi.comm.topology import Place, mask, share
+from fedmpi.comm.topology import NodePlace, mask, share
 from fedmpi.flow import Refused
 
 
@@ -19,7 +19,7 @@ class Solo:
     is_scribe = True
 
     def __init__(self) -> None:
-        self.place = Place(threads=share([mask()], mask()))
+        self.place = NodePlace(threads=share([mask()], mask()))
         self.library = "none (one process)"
 
     def broadcast(self, vector: Tensor, root: int = 0) -> None:

@@ -13,7 +13,7 @@ from fedmpi.job import JobError
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """A rank's place: number `local_rank` of the `local_size` ranks on its node, with `threads` for its arithmetic.
 
     `crowded` is the same on every rank of a communicator: on some node ranks outnumber cores, so nobody may spin.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmpi import tell
 from fedmpi.comm.leaving import abort, watch
-from fedmpi.comm.topology import Place, mask, share, together
+from fedmpi.comm.topology import NodePlace, mask, share, together
 from fedmpi.flow import Refused
 
 LIMIT = 2**30  # elements a collective carries at once: counts stay within an int on every MPI
@@ -38,7 +38,7 @@ class World:
         masks = node.allgather(mask())
         local_size = node.Get_size()
         crowded = self.mpi.allreduce(local_size > together(masks), op=MPI.LOR)
-        self.place = Place(node.Get_rank(), local_size, share(masks, mask()), crowded)
+        self.place = NodePlace(node.Get_rank(), local_size, share(masks, mask()), crowded)
         node.Free()
         self.owes = self.size > 1  # others wait for this rank: until all have settled
         if self.size > 1:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fedmpi.flow import Task
 
 
-class Ensemble(nn.Module):
+class SoftVote(nn.Module):
     """Members of one kind; only those with a `vote` are asked, and all of them as long as nobody has one.
 
     The outputs are those of one model with the mean of the members' probabilities (or numbers): the task's `vote` makes
@@ -28,7 +28,7 @@ class Ensemble(nn.Module):
         outputs: Tensor = self.together(torch.stack([member(x) for member in asked]))
         return outputs
 
-    def voting(self) -> Ensemble:
+    def voting(self) -> SoftVote:
         """Return the ensemble of the members with a vote."""
         if any(self.votes):
             self.members = nn.ModuleList([self.members[place] for place, votes in enumerate(self.votes) if votes])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedmpi import own
 from fedmpi.comm import Solo
 from fedmpi.evaluation import TASKS, Metric, Scorer, central
-from fedmpi.evaluation.vote import Ensemble
+from fedmpi.evaluation.vote import SoftVote
 from fedmpi.flow import Batch, Client, Examples, Refused
 from fedmpi.job import JobError
 from fedmpi.models import MODELS
@@ -139,7 +139,7 @@ class Trial:
         scored = list(self._scored())
         self.doing = "is scored"
         if strategy.common or plan.loop.votes:
-            self._score(Ensemble([flat.model], self.task) if plan.loop.votes else flat.model, scored)
+            self._score(SoftVote([flat.model], self.task) if plan.loop.votes else flat.model, scored)
         if plan.sampler.asks:
             engine.recall(self.index).objective()
         self.doing = "trains"

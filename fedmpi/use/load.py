@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmpi.evaluation.vote import Ensemble
+from fedmpi.evaluation.vote import SoftVote
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Facts, Refused, Task
 from fedmpi.job import Job, JobError, nearest
@@ -91,7 +91,7 @@ def _model(job: Job, facts: Facts, task: Task, tensors: Mapping[str, Tensor], pa
     model = made_model(job, facts, task, init=False)
     if made_loop(job, LOOPS).votes:
         count = len({name.split(".")[1] for name in tensors if "." in name}) or 1
-        model = Ensemble([copy.deepcopy(model) for _ in range(count)], task)
+        model = SoftVote([copy.deepcopy(model) for _ in range(count)], task)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

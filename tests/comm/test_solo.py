@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from fedmpi.comm import Place, Solo, wrap
+from fedmpi.comm import NodePlace, Solo, wrap
 from fedmpi.flow import Comm, Refused
 from tests.fake import Fake, Hub
 
@@ -26,7 +26,7 @@ def test_collectives_are_already_done() -> None:
 def test_it_is_home_and_scribe() -> None:
     comm = Solo()
     assert (comm.me, comm.size, comm.is_home, comm.is_scribe) == (0, 1, True, True)
-    assert isinstance(comm.place, Place)
+    assert isinstance(comm.place, NodePlace)
     assert comm.place.threads >= 1
     assert not comm.place.crowded
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmpi import cores
-from fedmpi.comm.topology import Place, mask, share, together
+from fedmpi.comm.topology import NodePlace, mask, share, together
 from fedmpi.flow import Refused
 
 lawful = settings(derandomize=True, database=None, deadline=None, max_examples=80)
@@ -50,9 +50,9 @@ def test_the_mask_is_not_empty() -> None:
 
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Place().device("auto") == Place().device("cpu") == torch.device("cpu")
+    assert NodePlace().device("auto") == NodePlace().device("cpu") == torch.device("cpu")
     with pytest.raises(Refused, match=r'device: "cuda" given.*"auto" or "cpu"'):
-        Place().device("cuda")
+        NodePlace().device("cuda")
 
 
 @pytest.mark.parametrize(("local_rank", "gpus", "index"), [(0, 4, 0), (3, 4, 3), (5, 4, 1), (2, 1, 0)])
@@ -62,5 +62,5 @@ def test_a_rank_s_gpu_follows_its_local_rank(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     for wanted in ("auto", "cuda"):
-        assert Place(local_rank=local_rank, local_size=8).device(wanted) == torch.device("cuda", index)
-    assert Place(local_rank=local_rank, local_size=8).device("cpu") == torch.device("cpu")
+        assert NodePlace(local_rank=local_rank, local_size=8).device(wanted) == torch.device("cuda", index)
+    assert NodePlace(local_rank=local_rank, local_size=8).device("cpu") == torch.device("cpu")

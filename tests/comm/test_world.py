@@ -16,7 +16,7 @@ import torch
 
 from fedmpi import cores
 from fedmpi.aggregation import ReducePath, pipeline
-from fedmpi.comm import Place, wrap
+from fedmpi.comm import NodePlace, wrap
 from fedmpi.flow import Layout, Passage, Refused
 from fedmpi.job import Aggregation
 
@@ -170,7 +170,7 @@ def test_places_are_seats_of_a_node_and_share_its_cores() -> None:
     from mpi4py import MPI
 
     made = world()
-    everyone: list[tuple[str, Place]] = made.mpi.allgather((MPI.Get_processor_name(), made.place))
+    everyone: list[tuple[str, NodePlace]] = made.mpi.allgather((MPI.Get_processor_name(), made.place))
     here = [place for node, place in everyone if node == MPI.Get_processor_name()]
     assert sorted(place.local_rank for place in here) == list(range(len(here)))
     assert {place.local_size for place in here} == {len(here)}

@@ -23,11 +23,13 @@ Count = Annotated[int, Field(ge=0, lt=2**62)]
 Stored = Annotated[str, Field(pattern=r"^(u?int8|int(16|32|64)|float(16|32|64))$")]
 
 
-class Frame(BaseModel):
+class Record(BaseModel):
+    """A table of a manifest: other fields than its own and other types are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Entry(Frame):
+class Entry(Record):
     """One HDF5 file: its name and size on disk, its numbers of clients and examples, its index's digest."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]  # a name, never a path
@@ -37,7 +39,7 @@ class Entry(Frame):
     index: str
 
 
-class Manifest(Frame):
+class Manifest(Record):
     """The description of a shard set; `shape` and `dtype` are those of one stored example.
 
     `central` are the rows of the test file for the central score.  `features` names the columns of x in their order,

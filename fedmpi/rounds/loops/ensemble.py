@@ -70,7 +70,7 @@ class Ensemble(Loop):
             members.voting()
 
 
-class Members(vote.Ensemble):
+class Members(vote.SoftVote):
     """The clients' models, each laid flat; `gather` fills them."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:

@@ -98,7 +98,7 @@ def test_an_ensemble_is_the_soft_vote_of_clients_who_train_alone(shards: Path) -
     told = run.lines[-1]["evaluation"]
     assert told["clients"]["loss"]["mean"] == pytest.approx(np.mean(losses), abs=1e-8)
     assert told["personal"]["loss"]["mean"] == pytest.approx(np.mean(alone), abs=1e-8)
-    found = [oracle.vector(member) for member in run.model.members]  # type: ignore[union-attr]  # an Ensemble
+    found = [oracle.vector(member) for member in run.model.members]  # type: ignore[union-attr]  # a SoftVote
     np.testing.assert_allclose(found, members, atol=1e-9)
 
 
@@ -114,7 +114,7 @@ def test_who_never_trained_has_no_vote(shards: Path) -> None:
     run = oracle.trained(oracle.job(shards, "local", loop="ensemble", cohort={"size": 1}, rounds=2))
     sampler = oracle_cohort(1)
     came = {int(sampler.draw(round).clients[0]) for round in (1, 2)}
-    assert len(run.model.members) == len(came) < PROBLEM.clients  # type: ignore[arg-type]  # an Ensemble
+    assert len(run.model.members) == len(came) < PROBLEM.clients  # type: ignore[arg-type]  # a SoftVote
 
 
 def test_a_bag_is_drawn_once_from_a_clients_own_examples(shards: Path) -> None:
