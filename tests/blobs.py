@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,3 +20,17 @@ def blobs(sizes: tuple[int, ...] = SIZES, features: int = 6, seed: int = 0) -> d
         x = (centres[y] + random.normal(size=(size, features))).astype(np.float32)
         clients[f"site-{place}"] = (x, y)
     return clients
+
+
+def job(shards: Path) -> dict[str, Any]:
+    """A short job over them; each call gives a table of its own."""
+    return {
+        "name": "blobs",
+        "seed": 3,
+        "threads": 1,
+        "rounds": 5,
+        "data": {"shards": str(shards)},
+        "cohort": {"size": 7},
+        "model": {"name": "mlp", "hidden": [8]},
+        "local": {"lr": 0.1, "batch": 4, "epochs": 2},
+    }

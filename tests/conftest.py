@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fedmpi
-from tests.blobs import blobs
+from tests import blobs
 
 RANK = next((int(os.environ[name]) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in os.environ), 0)
 SIZE = next((int(os.environ[name]) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), 1)
@@ -46,19 +46,10 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "blobs"
-    fedmpi.write_shards(folder, blobs(), holdout=0.25, files=2, classes=("a", "b", "c"))
+    fedmpi.write_shards(folder, blobs.blobs(), holdout=0.25, files=2, classes=("a", "b", "c"))
     return folder
 
 
 @pytest.fixture
 def job(shards: Path) -> dict[str, Any]:
-    return {
-        "name": "blobs",
-        "seed": 3,
-        "threads": 1,
-        "rounds": 5,
-        "data": {"shards": str(shards)},
-        "cohort": {"size": 7},
-        "model": {"name": "mlp", "hidden": [8]},
-        "local": {"lr": 0.1, "batch": 4, "epochs": 2},
-    }
+    return blobs.job(shards)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -236,21 +237,25 @@ class Seen:
     right: bool
 
 
-def run(cases: dict[str, tuple[Act, set[int], str]], folder: Path, rounds: int = 400) -> Iterator[Seen]:
-    """Each case once: the launch, the interrupt, its end, and the same run gone on with, in this process."""
-    job = make(folder, rounds)
-    fedmpi.train(job, out=folder / "whole")
-    whole, told = bits(folder / "whole"), lines(folder / "whole")
+def run(cases: dict[str, tuple[Act, set[int], str]], folder: Path) -> Iterator[Seen]:
+    """Each case once: the launch, the interrupt, its end, and the same run gone on with, in this process.
+
+    What is interrupted would go on for a minute, so that no interrupt comes too late; a few rounds more end it.
+    """
     for place, (case, (act, codes, words)) in enumerate(cases.items()):
+        job = make(folder / str(place), rounds=300 if codes == {0} else 5000)
         with Launch(job, folder / f"run-{place}") as launch:
             launch.rounds(10)
             act(launch)
             code, last = launch.end()
             left = launch.left()
+        table, whole = tomllib.loads(job.read_text()), folder / f"whole-{place}"
         done = (launch.run / "DONE").exists()
         if not done:
-            fedmpi.train(job, out=launch.run, resume=True)
-        same = bits(launch.run) == whole and lines(launch.run) == told
+            table["rounds"] = lines(launch.run)[-1]["round"] + 10
+            fedmpi.train(table, out=launch.run, resume=True)
+        fedmpi.train(table, out=whole)
+        same = bits(launch.run) == bits(whole) and lines(launch.run) == lines(whole)
         right = same and code in codes and done == (code == 0) and re.search(words, last) is not None
         yield Seen(case, code, last, left, same, right and not [name for name in left if ".part" in name])
 

@@ -55,6 +55,8 @@ def checked(allowed: Options, values: Mapping[str, Any], field: str, text: bool)
 
     Raises JobError, which begins with `field`, for a wrong type or value and where one is missing.
     """
+    if not values and all(default is not ... for _, default in allowed.values()):
+        return {}
     frame = _frame(allowed, text)
     try:
         table = frame.model_validate({name: _tuple(allowed[name][0], value) for name, value in values.items()})

@@ -31,9 +31,14 @@ def make(shape, outputs):
 """
 
 
-def mpirun() -> list[str]:
+def mpirun(ranks: int) -> list[str]:
+    """The words with which a user starts these ranks."""
     found = find_mpirun()
-    return [str(found.path), *(["--map-by", ":OVERSUBSCRIBE"] if found.flavour == "openmpi" else []), "-n", "3"]
+    over = ["--map-by", ":OVERSUBSCRIBE"] if found.flavour == "openmpi" else []
+    return [str(found.path), *over, "-n", str(ranks), sys.executable, "-m", "mpi4py", "-m", "fedmpi"]
+
+
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
 def test_one_process(inside: Command, job: Path, tmp_path: Path) -> None:
@@ -49,16 +54,6 @@ def test_one_process(inside: Command, job: Path, tmp_path: Path) -> None:
     ]
     assert "round 3/3" in said.out
     assert "\x1b" not in said.all  # no terminal, no escape codes
-
-
-def test_it_starts_mpirun_itself_and_is_started_by_it(run: Command, inside: Command, job: Path, tmp_path: Path) -> None:
-    fixed = ["--set", 'aggregation.stages=["fixed-point"]']
-    assert run("train", str(job), "-n", "3", "--out", "own", *fixed).code == 0
-    words = [*mpirun(), sys.executable, "-m", "mpi4py", "-m", "fedmpi", "train", str(job), "--out", "theirs", *fixed]
-    assert command(words, tmp_path, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1").code == 0
-    assert inside("train", str(job), "-n", "1", "--out", "alone", *fixed).code == 0
-    models = {(tmp_path / name / "model.safetensors").read_bytes() for name in ("own", "theirs", "alone")}
-    assert len(models) == 1
 
 
 WRONG = [
@@ -97,8 +92,7 @@ def test_a_wrong_job_is_one_message_and_code_2(inside: Command, job: Path, words
 
 
 def test_under_the_users_own_mpirun_too(job: Path, tmp_path: Path) -> None:
-    words = [*mpirun(), sys.executable, "-m", "mpi4py", "-m", "fedmpi", "train", str(job), "--set", "rounds=0"]
-    said = command(words, tmp_path, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    said = command([*mpirun(2), "train", str(job), "--set", "rounds=0"], tmp_path, **AS_ROOT)
     assert said.code == 2
     assert said.err.count("rounds: 0 given") == 1
     assert "Traceback" not in said.all
@@ -152,7 +146,7 @@ def test_damage_found_by_a_rank_in_the_middle_of_a_round(run: Command, job: Path
     shutil.copytree(shards, tmp_path / "copy")
     damage_bytes(tmp_path / "copy")
     words = ["--set", f"data.shards={tmp_path / 'copy'}", "--set", "cohort.size=5"]
-    said = run("train", str(job), "-n", "3", "--out", "out", *words)
+    said = run("train", str(job), "-n", "2", "--out", "out", *words)
     assert said.code == 1, said.all
     assert "Traceback" not in said.all
     assert said.err.count("fedmpi: ") == 1
@@ -164,15 +158,18 @@ def test_an_error_in_the_users_model_ends_the_job(run: Command, job: Path, tmp_p
     (tmp_path / "mine.py").write_text(MODEL.format(body=body))
     began = time.monotonic()
     job.write_text(job.read_text().replace("hidden = [8]", "").replace('"mlp"', '"mine:make"'))
-    said = run("train", str(job), "-n", "3", "--out", "out")
+    said = run("train", str(job), "-n", "2", "--out", "out")
     assert said.code not in (0, 2)
     assert time.monotonic() - began < 40
     assert "ZeroDivisionError" in said.err
     assert "mine.py" in said.err
 
 
-def test_killed_and_resumed_it_is_the_same_model(run: Command, inside: Command, job: Path, tmp_path: Path) -> None:
-    """A real SIGKILL of the whole launch, at some moment of the run."""
+def test_killed_and_resumed_it_is_the_same_model(inside: Command, job: Path, tmp_path: Path) -> None:
+    """A real SIGKILL of the whole launch at some moment of the run: of the one that fedmpi starts by itself.
+
+    The user's own launch, on other ranks, goes on with it.
+    """
     words = ["--set", "rounds=40", "--set", 'aggregation.stages=["fixed-point"]']
     assert inside("train", str(job), "-n", "1", "--out", "whole", *words).code == 0
     start = [sys.executable, "-m", "fedmpi", "train", str(job), "-n", "3", "--out", "cut", *words]
@@ -186,7 +183,7 @@ def test_killed_and_resumed_it_is_the_same_model(run: Command, inside: Command, 
     subprocess.run(["pkill", "-KILL", "-f", "--", f"--out cut.*{tmp_path.name}|{tmp_path}.*--out cut"], check=False)
     assert child.returncode == -signal.SIGKILL
     time.sleep(0.5)  # ranks see their launcher gone
-    said = run("train", str(job), "-n", "2", "--out", "cut", "--resume", *words)
+    said = command([*mpirun(2), "train", str(job), "--out", "cut", "--resume", *words], tmp_path, **AS_ROOT)
     assert said.code == 0, said.all
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut"))
     assert one == other

@@ -49,14 +49,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def script(folder: Path, shards: Path, *words: str) -> Said:
-    """Three ranks of plain Python; a hang is a failure."""
+    """Two ranks of plain Python; a hang is a failure."""
     try:
         mpirun = find_mpirun()
     except Refused as refused:
         pytest.skip(str(refused))
     (folder / "script.py").write_text(SCRIPT)
-    argv = [*start(mpirun, 3), sys.executable, "script.py", str(shards), *words]
-    told = {name: value for name, value in environment(3).items() if name.startswith("OMPI")}
+    argv = [*start(mpirun, 2), sys.executable, "script.py", str(shards), *words]
+    told = {name: value for name, value in environment(2).items() if name.startswith("OMPI")}
     return command(argv, folder, **told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedmpi.job import JobError
 from fedmpi.plan.replica import Replica
 from fedmpi.strategies import STRATEGIES
 from tests.blobs import SIZES, blobs
+from tests.blobs import job as blobs_job
 from tests.fake import Fake, launch
 from tests.strategies import cases
 
@@ -28,7 +30,7 @@ def weights(run: fedmpi.Run) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
 
 
-def on(ranks: int, job: dict[str, Any], **given: Any) -> list[fedmpi.Run]:
+def on(ranks: int, job: dict[str, Any] | Path, **given: Any) -> list[fedmpi.Run]:
     return launch(ranks, lambda comm: fedmpi.train(job, comm, **given))
 
 
@@ -36,16 +38,52 @@ def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: part for name, part in line.items() if name not in ("seconds", "idle", "bytes")} for line in lines]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_fixed_point_gives_the_same_bits_at_any_number_of_ranks(job: dict[str, Any], strategy: str) -> None:
-    """The float sum does not (the next test), so the equality is the stage's doing."""
-    job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine", "stop": {"metric": "loss"}}
-    alone = fedmpi.train(job, model=cases.model)
-    for ranks, trains in [(2, False), (3, True), (4, False), (6, True)]:
-        runs = on(ranks, job | {"server": job["server"] | {"trains": trains}}, model=cases.model)
-        for run in runs:
-            assert torch.equal(weights(run), weights(alone)), f"{ranks} ranks"
-        assert without_times(runs[0].lines) == without_times(alone.lines)
+@dataclass
+class Alone:
+    """A strategy's run on one rank, in sums of integers, with what it left in its folder."""
+
+    job: dict[str, Any]
+    run: fedmpi.Run
+    folder: Path
+
+    def equals(self, runs: list[fedmpi.Run]) -> bool:
+        """Whether every rank has this run's model, and home its lines."""
+        models = all(torch.equal(weights(run), weights(self.run)) for run in runs)
+        return models and without_times(runs[0].lines) == without_times(self.run.lines)
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def alone(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    table = blobs_job(shards)
+    table |= FIXED | cases.over(request.param, table["local"])
+    table |= {"model": "mine", "rounds": 3, "stop": {"metric": "loss"}}
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    return Alone(table, fedmpi.train(table, model=cases.model, out=folder), folder)
+
+
+@pytest.mark.parametrize(("ranks", "trains"), [(2, False), (6, True)])
+def test_fixed_point_gives_the_same_bits_at_any_number_of_ranks(alone: Alone, ranks: int, trains: bool) -> None:
+    """The float sum does not (a test below), so the equality is the stage's doing."""
+    server = alone.job["server"] | {"trains": trains}
+    assert alone.equals(on(ranks, alone.job | {"server": server}, model=cases.model))
+
+
+@pytest.mark.parametrize(("ranks", "trains"), [(3, True)])
+def test_staged_as_on_a_gpu_gives_the_same_bits(
+    alone: Alone, ranks: int, trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copies between MPI's buffers and the device's, which a GPU needs, run on host memory here."""
+    monkeypatch.setattr(Replica, "of", partial(Replica.of, staged=True))
+    server = alone.job["server"] | {"trains": trains}
+    assert alone.equals(on(ranks, alone.job | {"server": server}, model=cases.model))
+
+
+def test_the_resolved_job_is_the_same_job(alone: Alone, tmp_path: Path) -> None:
+    """The file of a run's folder can be run again, on other ranks too, and comes to the same."""
+    file = alone.folder / "job.toml"
+    assert alone.equals(on(4, file, model=cases.model, out=tmp_path / "again"))
+    tables, others = (path.read_text().partition("[run]") for path in (file, tmp_path / "again" / "job.toml"))
+    assert tables[:2] == others[:2]  # behind it stands where it ran
 
 
 def test_a_float_sum_depends_on_the_number_of_ranks(job: dict[str, Any]) -> None:
@@ -248,19 +286,6 @@ def test_a_script_may_bring_its_own_task(job: dict[str, Any]) -> None:
     assert run.lines[-1]["evaluation"]["test"]["hits"] > 0.5
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_staged_as_on_a_gpu_gives_the_same_bits(
-    job: dict[str, Any], strategy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The copies between MPI's buffers and the device's, which a GPU needs, run on host memory here."""
-    job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine"}
-    plain = on(3, job, model=cases.model)[0]
-    monkeypatch.setattr(Replica, "of", partial(Replica.of, staged=True))
-    staged = on(3, job, model=cases.model)[0]
-    assert torch.equal(weights(staged), weights(plain))
-    assert without_times(staged.lines) == without_times(plain.lines)
-
-
 def test_a_pretrained_start_keeps_every_digit_of_its_dtype(job: dict[str, Any], tmp_path: Path) -> None:
     exact = torch.nn.Linear(6, 3).double()
     with torch.no_grad():
@@ -290,14 +315,3 @@ def test_fedsgd_tells_its_training_loss(job: dict[str, Any]) -> None:
     job |= {"strategy": "fedsgd", "local": {"lr": 0.1}, "cohort": {}}
     losses = [line["train_loss"] for line in fedmpi.train(job).lines]
     assert all(later < earlier for earlier, later in pairwise(losses))
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_resolved_job_is_the_same_job(job: dict[str, Any], tmp_path: Path, strategy: str) -> None:
-    """What the run folder keeps can be run again, and comes to the same."""
-    job |= FIXED | cases.over(strategy, job["local"]) | {"model": "mine", "rounds": 2}
-    run = fedmpi.train(job, model=cases.model, out=tmp_path / "run")
-    again = fedmpi.train(tmp_path / "run" / "job.toml", model=cases.model, out=tmp_path / "again")
-    assert torch.equal(weights(again), weights(run))
-    kept = [(tmp_path / name / "job.toml").read_text() for name in ("run", "again")]
-    assert kept[0] == kept[1]

@@ -46,13 +46,24 @@ def weights(run: fedmpi.Run) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
 
 
-@pytest.mark.parametrize("trains", [False, True])
-def test_same_bits_as_one_process_alone(world: Any, job: dict[str, Any], trains: bool) -> None:
+def in_one_process(world: Any, job: dict[str, Any], **given: Any) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """The weights and scores of the run that uses no MPI: rank 0 makes it, every rank has them."""
+    alone = fedmpi.train(job, **given) if world.rank == 0 else None
+    found: tuple[torch.Tensor, list[dict[str, Any]]] = world.bcast(alone and (weights(alone), scores(alone)))
+    return found
+
+
+def scores(run: fedmpi.Run) -> list[dict[str, Any]]:
+    return [line["evaluation"] for line in run.lines]
+
+
+def test_same_bits_as_one_process_alone(world: Any, job: dict[str, Any]) -> None:
     """So at every number of ranks and on every MPI: each is compared with the run that uses none."""
-    run = fedmpi.train(job | {"server": job["server"] | {"trains": trains}}, world)
-    alone = fedmpi.train(job)
-    assert torch.equal(weights(run), weights(alone))
-    assert len(run.lines) == (4 if world.rank == 0 else 0)
+    expected, _ = in_one_process(world, job)
+    for trains in (False, True):
+        run = fedmpi.train(job | {"server": job["server"] | {"trains": trains}}, world)
+        assert torch.equal(weights(run), expected)
+        assert len(run.lines) == (4 if world.rank == 0 else 0)
 
 
 def test_a_wrong_job_is_told_on_one_rank_and_leaves_all(world: Any, job: dict[str, Any]) -> None:
@@ -83,7 +94,7 @@ def test_resume_on_this_number_of_ranks(
             fedmpi.train(job, out=out, on_round=kill)
     world.Barrier()
     run = fedmpi.train(job, world, out=out, resume=True)
-    assert torch.equal(weights(run), weights(fedmpi.train(job)))
+    assert torch.equal(weights(run), in_one_process(world, job)[0])
     assert (Path(out) / "DONE").exists() or world.rank
 
 
@@ -102,18 +113,17 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kept", [False, True])
 def test_every_kind_of_round_gives_the_bits_of_one_process(
-    world: Any, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, case: str, kept: bool
+    world: Any, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, case: str
 ) -> None:
     """With a run folder any rank serves any client next, without one each stays where it is."""
-    out = world.bcast(tmp_path_factory.mktemp("kept") / "run" if kept and world.rank == 0 else None)
+    folder = world.bcast(tmp_path_factory.mktemp("kept") / "run" if world.rank == 0 else None)
     job |= {"threads": 1} | CASES[case]
-    run = fedmpi.train(job, world, out=out)
-    alone = fedmpi.train(job)
-    assert torch.equal(weights(run), weights(alone))
-    if world.rank == 0:
-        assert [line["evaluation"] for line in run.lines] == [line["evaluation"] for line in alone.lines]
+    expected, told = in_one_process(world, job)
+    for out in (None, folder):
+        run = fedmpi.train(job, world, out=out)
+        assert torch.equal(weights(run), expected)
+        assert scores(run) == (told if world.rank == 0 else [])
 
 
 @pytest.mark.parametrize("who", ["home", "last"])
@@ -145,6 +155,6 @@ def test_a_rank_that_is_asked_to_stop_stops_all_and_the_run_goes_on(
     with pytest.raises(fedmpi.Refused) as stopped:
         fedmpi.train(job, world, model=model, out=out, on_round=told)
     assert stopped.value.code == 75
-    run = fedmpi.train(job, world, model=lambda shape, outputs: torch.nn.Linear(*shape, outputs), out=out, resume=True)
-    alone = fedmpi.train(job, model=lambda shape, outputs: torch.nn.Linear(*shape, outputs))
-    assert torch.equal(weights(run), weights(alone))
+    plain = {"model": lambda shape, outputs: torch.nn.Linear(*shape, outputs)}
+    run = fedmpi.train(job, world, out=out, resume=True, **plain)
+    assert torch.equal(weights(run), in_one_process(world, job, **plain)[0])

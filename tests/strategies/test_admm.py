@@ -110,7 +110,7 @@ def test_it_converges_to_the_optimum_of_the_clients_mean_quadratic(tmp_path: Pat
 
     job = oracle.job(
         tmp_path / "shards", strategy(name, 5.0, 5.0), local={"batch": 0, "steps": 4}, cohort={"size": size},
-        rounds=300, task={"name": "regression"}, **QUIET,
+        rounds=150, task={"name": "regression"}, **QUIET,
     )  # fmt: skip
     found = oracle.vector(fedmpi.train(job, model=model).model)
     np.testing.assert_allclose(found, np.linalg.solve(hessian, target), atol=1e-6)

@@ -111,7 +111,7 @@ def test_rounds_lower_the_loss(strategy: str, model: str) -> None:
         return float(np.mean(losses))
 
     first = loss()
-    for _ in range(12):
+    for _ in range(6):
         for crossing in range(rig.strategy.passes):
             rig.state.crossing = crossing
             rig.strategy.step(rig.state, *crossed(rig, clients))
