@@ -12,8 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from fedmpi.flow import Refused
-from fedmpi.job import JobError, nearest
+from fedmpi.tell import Refused
 
 KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "true|false"}
 OWN = ("out", "clients", "partition", "holdout", "files", "seed")  # options of the command that take a value
@@ -106,6 +105,7 @@ def shard(
     """Make a shard set.  Further options are the importer's and the partition's: --source PATH, --alpha 0.3, ..."""
     from fedmpi.cli.progress import Work
     from fedmpi.data import make
+    from fedmpi.job import JobError
 
     if importer.startswith("-"):
         raise JobError(f"{importer}: the importer comes first: fedmpi shard csv --source FILE ...")
@@ -144,6 +144,7 @@ def shard(
 def _sorted(importer: str, partition: str, given: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of importer and partition apart; an unknown one raises JobError in the command's words."""
     from fedmpi.data import deal_options
+    from fedmpi.job import JobError, nearest
 
     known = _options(importer, partition)
     for name in given:
@@ -187,6 +188,8 @@ def _word(name: str) -> str:
 
 def _pairs(words: list[str]) -> dict[str, str]:
     """Return `--alpha 0.3 --per-client=2` as a table of names and values."""
+    from fedmpi.job import JobError
+
     pairs: dict[str, str] = {}
     rest = list(words)
     while rest:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmpi.report.gallery import Gallery
 from fedmpi.report.groups import Group, grouped
 from fedmpi.report.page import draw, shown_metrics, write_report
 from fedmpi.report.runs import read_run
-from fedmpi.report.scores import final_scores
+from fedmpi.report.scores import draw_scores, final_scores
 from tests.report.test_page import page
 from tests.report.test_runs import job, journal, keep, personal
 
@@ -73,10 +74,10 @@ def test_pictures_tell_own_models_from_the_common_one(tmp_path: Path) -> None:
             for word in ("mean", "worst_tenth"):
                 assert f">{lines[-1]['evaluation'][kind]['accuracy'][word]:#.3g}<" in gets
     assert ">avg: local baseline<" in gets
-    alone = {one.title: one.svg for one in draw(*seen(folders[1:2]))["scores"]}
+    alone = scores(folders[1:2])
     for label in ("common model", "common model, worst tenth", "own model", "own model, worst tenth"):
         assert f">{label}<" in alone["Clients' accuracy"]
-    only = {one.title: one.svg for one in draw(*seen(folders[2:]))["scores"]}
+    only = scores(folders[2:])
     assert [f">own model{rest}<" in only["Clients' accuracy"] for rest in ("", ", worst tenth")] == [True, True]
     assert "common model" not in only["Clients' accuracy"]
 
@@ -91,6 +92,14 @@ def test_a_local_baselines_scores_are_of_own_models(tmp_path: Path) -> None:
     known = {model: np.isfinite(mean).tolist() for model, (mean, _) in found.items()}
     assert known == {"common model": [True, True, False], "own model": [False, False, True]}
     assert found["own model"][1][2] == journal(3, top=0.5)[-1]["evaluation"]["clients"]["accuracy"]["worst_tenth"]
+
+
+def scores(folders: list[Path]) -> dict[str, str]:
+    """The pictures of scores alone: title and SVG."""
+    groups, metrics = seen(folders)
+    gallery = Gallery(groups)
+    draw_scores(gallery, metrics)
+    return {one.title: one.svg for one in gallery.parts["scores"]}
 
 
 def seen(folders: list[Path]) -> tuple[list[Group], list[str]]:

@@ -55,8 +55,8 @@ class Alone:
 @pytest.fixture(scope="module", params=STRATEGIES)
 def alone(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     table = blobs_job(shards)
-    table |= FIXED | cases.over(request.param, table["local"])
-    table |= {"model": "mine", "rounds": 3, "stop": {"metric": "loss"}}
+    table |= FIXED | cases.over(request.param, table["local"] | {"batch": 8})
+    table |= {"model": "mine", "rounds": 3, "stop": {"metric": "loss"}, "cohort": {"size": 6}}
     folder = tmp_path_factory.mktemp(request.param) / "run"
     return Alone(table, fedmpi.train(table, model=cases.model, out=folder), folder)
 

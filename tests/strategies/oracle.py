@@ -19,7 +19,7 @@ Vector = NDArray[np.float64]
 SEED, FEATURES, HIDDEN, CLASSES = 11, 5, 4, 3
 SIZES = (9, 14, 6, 20)
 RATE, BATCH = 0.1, 4
-RANKS = (1, 2, 4)
+RANKS = (2, 4)
 
 
 @dataclass
