@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import fedmpi
+from fedmpi.launch.local import Mpirun, find_mpirun
 from tests import blobs
 
 RANK = next((int(os.environ[name]) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in os.environ), 0)
@@ -41,6 +42,15 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def mpirun() -> Mpirun:
+    """The machine's own; where there is none, the tests that start real ranks are skipped, and say so."""
+    try:
+        return find_mpirun()
+    except fedmpi.Refused as refused:
+        pytest.skip(str(refused))
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def checked(allowed: Options, values: Mapping[str, Any], field: str, text: bool)
     Raises JobError, which begins with `field`, for a wrong type or value and where one is missing.
     """
     if not values and all(default is not ... for _, default in allowed.values()):
-        return {}
+        return {}  # most components of a job are given none, and a frame takes milliseconds to make
     frame = _frame(allowed, text)
     try:
         table = frame.model_validate({name: _tuple(allowed[name][0], value) for name, value in values.items()})

@@ -56,6 +56,14 @@ def test_one_process(inside: Command, job: Path, tmp_path: Path) -> None:
     assert "\x1b" not in said.all  # no terminal, no escape codes
 
 
+def test_it_starts_mpirun_itself(run: Command, inside: Command, job: Path, tmp_path: Path) -> None:
+    fixed = ["--set", 'aggregation.stages=["fixed-point"]']
+    assert run("train", str(job), "-n", "3", "--out", "own", *fixed).code == 0
+    assert inside("train", str(job), "-n", "1", "--out", "alone", *fixed).code == 0
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("own", "alone"))
+    assert one == other
+
+
 WRONG = [
     ("rounds", ["--set", "rounds=0"], ["rounds", "0 given", "greater than 0"]),
     ("type", ["--set", "local.lr=fast"], ["local.lr", "'fast' given", "number"]),
@@ -92,7 +100,7 @@ def test_a_wrong_job_is_one_message_and_code_2(inside: Command, job: Path, words
 
 
 def test_under_the_users_own_mpirun_too(job: Path, tmp_path: Path) -> None:
-    said = command([*mpirun(2), "train", str(job), "--set", "rounds=0"], tmp_path, **AS_ROOT)
+    said = command([*mpirun(3), "train", str(job), "--set", "rounds=0"], tmp_path, **AS_ROOT)
     assert said.code == 2
     assert said.err.count("rounds: 0 given") == 1
     assert "Traceback" not in said.all
@@ -146,7 +154,7 @@ def test_damage_found_by_a_rank_in_the_middle_of_a_round(run: Command, job: Path
     shutil.copytree(shards, tmp_path / "copy")
     damage_bytes(tmp_path / "copy")
     words = ["--set", f"data.shards={tmp_path / 'copy'}", "--set", "cohort.size=5"]
-    said = run("train", str(job), "-n", "2", "--out", "out", *words)
+    said = run("train", str(job), "-n", "3", "--out", "out", *words)
     assert said.code == 1, said.all
     assert "Traceback" not in said.all
     assert said.err.count("fedmpi: ") == 1
@@ -158,7 +166,7 @@ def test_an_error_in_the_users_model_ends_the_job(run: Command, job: Path, tmp_p
     (tmp_path / "mine.py").write_text(MODEL.format(body=body))
     began = time.monotonic()
     job.write_text(job.read_text().replace("hidden = [8]", "").replace('"mlp"', '"mine:make"'))
-    said = run("train", str(job), "-n", "2", "--out", "out")
+    said = run("train", str(job), "-n", "3", "--out", "out")
     assert said.code not in (0, 2)
     assert time.monotonic() - began < 40
     assert "ZeroDivisionError" in said.err

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import fedmpi
-from fedmpi.flow import Refused
-from fedmpi.launch.local import environment, find_mpirun, start
+from fedmpi.launch.local import Mpirun, environment, start
 from tests.cli.conftest import Said, command
 
 SCRIPT = """
@@ -48,20 +47,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def script(folder: Path, shards: Path, *words: str) -> Said:
-    """Two ranks of plain Python; a hang is a failure."""
-    try:
-        mpirun = find_mpirun()
-    except Refused as refused:
-        pytest.skip(str(refused))
+def script(mpirun: Mpirun, folder: Path, shards: Path, *words: str) -> Said:
+    """Three ranks of plain Python; a hang is a failure."""
     (folder / "script.py").write_text(SCRIPT)
-    argv = [*start(mpirun, 2), sys.executable, "script.py", str(shards), *words]
-    told = {name: value for name, value in environment(2).items() if name.startswith("OMPI")}
+    argv = [*start(mpirun, 3), sys.executable, "script.py", str(shards), *words]
+    told = {name: value for name, value in environment(3).items() if name.startswith("OMPI")}
     return command(argv, folder, **told)
 
 
-def test_a_wrong_field_is_one_line_before_the_launcher_s(tmp_path: Path, shards: Path) -> None:
-    said = script(tmp_path, shards, "wrong")
+def test_a_wrong_field_is_one_line_before_the_launcher_s(mpirun: Mpirun, tmp_path: Path, shards: Path) -> None:
+    said = script(mpirun, tmp_path, shards, "wrong")
     assert said.code == 2, said.all
     assert "Traceback" not in said.all
     assert said.all.count("rouds") == 1
@@ -71,8 +66,10 @@ def test_a_wrong_field_is_one_line_before_the_launcher_s(tmp_path: Path, shards:
 @pytest.mark.parametrize(
     ("words", "told"), [(["raise"], "ValueError: of mine"), (["exit"], "enough"), (["raise", "thread"], "of mine")]
 )
-def test_a_callback_that_fails_ends_every_rank(tmp_path: Path, shards: Path, words: list[str], told: str) -> None:
-    said = script(tmp_path, shards, *words)
+def test_a_callback_that_fails_ends_every_rank(
+    mpirun: Mpirun, tmp_path: Path, shards: Path, words: list[str], told: str
+) -> None:
+    said = script(mpirun, tmp_path, shards, *words)
     assert said.code == 1, said.all
     assert told in said.all
     assert said.all.count("Traceback") == ("raise" in words)

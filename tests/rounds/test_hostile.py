@@ -229,7 +229,7 @@ def test_a_dict_that_toml_could_not_hold_is_refused(job: dict[str, Any]) -> None
         assert outcome(job, "run", value)
     for source in (5, None, ["rounds"], b"job.toml"):
         with pytest.raises(JobError):
-            read(source)  # type: ignore[arg-type]
+            read(source)
 
 
 def test_a_text_after_the_value_of_a_set_is_no_second_field(job: dict[str, Any]) -> None:

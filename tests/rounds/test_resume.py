@@ -266,7 +266,7 @@ def test_the_run_says_which_scores_are_better_low(job: dict[str, Any], tmp_path:
     class Mine(Classification):
         metrics = {**Classification.metrics, "error": error}
 
-    error.higher_is_better = False  # type: ignore[attr-defined]
+    error.higher_is_better = False
     fedmpi.train(job | {"evaluation": {"metrics": ["error", "accuracy"]}}, task=Mine, out=tmp_path / "run")
     run = read_run(tmp_path / "run")
     errors = run.values("evaluation", "test", "error")

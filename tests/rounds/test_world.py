@@ -146,14 +146,14 @@ def test_a_rank_that_is_asked_to_stop_stops_all_and_the_run_goes_on(
             return super().forward(x)
 
     if world.rank == rank and not (rank == 0 and world.size > 1):
-        model: Any = lambda shape, outputs: Asking(*shape, outputs)  # noqa: E731
+        kind: type[torch.nn.Linear] = Asking
         told = None
     else:
-        model = lambda shape, outputs: torch.nn.Linear(*shape, outputs)  # noqa: E731
+        kind = torch.nn.Linear
         told = (lambda line: os.kill(os.getpid(), signal.SIGUSR1)) if world.rank == rank else None
     job |= {"model": "mine", "threads": 1}
     with pytest.raises(fedmpi.Refused) as stopped:
-        fedmpi.train(job, world, model=model, out=out, on_round=told)
+        fedmpi.train(job, world, model=lambda shape, outputs: kind(*shape, outputs), out=out, on_round=told)
     assert stopped.value.code == 75
     plain = {"model": lambda shape, outputs: torch.nn.Linear(*shape, outputs)}
     run = fedmpi.train(job, world, out=out, resume=True, **plain)

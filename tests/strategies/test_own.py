@@ -69,7 +69,7 @@ class Mixed:
     ],
 )  # fmt: skip
 def test_what_is_overridden_says_what_it_is(kind: type[Strategy], traits: Mapping[str, Any]) -> None:
-    made = kind(None)  # type: ignore[arg-type]
+    made = kind(None)
     assert {name: getattr(made, name) for name in traits} == traits
     assert sound(made, "own") is made
 

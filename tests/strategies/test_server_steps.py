@@ -202,7 +202,7 @@ def test_the_model_is_the_paper_s(shards: Path, case: Case, size: int | None, we
 @pytest.mark.parametrize("ranks", oracle.RANKS)
 def test_any_number_of_ranks_makes_the_paper_s_model(shards: Path, case: Case, ranks: int) -> None:
     run = oracle.trained(job(shards, case, size=3), ranks)
-    np.testing.assert_allclose(oracle.vector(run.model), followed(case.move(), case.learn, 3), rtol=0, atol=1e-8)
+    np.testing.assert_allclose(oracle.vector(run.model), followed(case.move(), case.learn, 3), rtol=0, atol=1e-9)
 
 
 # The server's learning rate over rounds: its options, and its factors in five rounds.
