@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,39 +12,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import fedmpi
 from fedmpi.job import JobError
+from tests.flat.odd import Change, Odd, count, make, quietly, same, training, whole
 from tests.rounds.test_run import FIXED, on, weights
-
-Change = Callable[[nn.Module, Tensor], None]
-
-
-class Odd(nn.Module):
-    """A linear layer of its own around which `change(self, x)` does what user code does, before the product."""
-
-    def __init__(self, change: Change, features: int = 6, outputs: int = 3) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, features))
-        self.frozen = nn.Parameter(torch.ones(features), requires_grad=False)
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
-        self.register_buffer("seen", torch.zeros(features), persistent=False)
-        self.register_buffer("idle", torch.zeros(4))
-        self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("begun", torch.tensor(False))
-        self.register_buffer("ready", torch.tensor(True))
-        self.register_buffer("state", torch.tensor(0, dtype=torch.uint8))
-        self.change, self.built = change, False
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.change(self, x)
-        return ((x - self.mean) * self.scale * self.frozen) @ self.weight.T
-
-
-def training(change: Change) -> Change:
-    return lambda self, x: change(self, x) if self.training else None
-
-
-def quietly(change: Change) -> Change:
-    return torch.no_grad()(change)
 
 
 def norm(weight: Tensor) -> Tensor:
@@ -84,10 +52,6 @@ def weight_data(self: Any, x: Tensor) -> None:
     self.weight.data = norm(self.weight.data)
 
 
-def count(self: Any, x: Tensor) -> None:
-    self.steps = self.steps + 1
-
-
 IN_PLACE = {
     "mean": training(quietly(lambda self, x: self.mean.copy_(x.mean(0)))),
     "weight": quietly(lambda self, x: self.weight.copy_(norm(self.weight))),
@@ -105,18 +69,6 @@ TWINS = {
     "vector_to_parameters": ("weight", quietly(vector)),
     "counter": ("count", training(count)),
 }
-
-
-def whole(run: fedmpi.Run) -> dict[str, Tensor]:
-    return run.model.state_dict()
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def make(change: Change) -> Callable[..., nn.Module]:
-    return lambda shape, outputs: Odd(change, *shape, outputs)
 
 
 @pytest.mark.parametrize("twin", TWINS)
@@ -181,60 +133,6 @@ def test_one_buffer_in_the_graph_and_another_in_place(job: dict[str, Any]) -> No
     assert run.model.mean.abs().max() > 0
 
 
-def cache(self: Any, x: Tensor) -> None:
-    """What a client's examples leave in it must not reach another client."""
-    if not hasattr(self, "kept"):
-        self.kept = x.mean(0).detach()
-    with torch.no_grad():
-        self.mean.copy_(self.kept)
-
-
-def scratch(self: Any, x: Tensor) -> None:
-    with torch.no_grad():
-        self.seen.add_(x.mean(0))
-        self.mean.copy_(self.seen)
-
-
-def grown(self: Any, x: Tensor) -> None:
-    self.seen = torch.cat([self.seen, x.detach().mean(0)])[-60:]
-    with torch.no_grad():
-        self.mean.copy_(self.seen[-6:])
-
-
-def built(self: Any, x: Tensor) -> None:
-    if not self.built:
-        self.table, self.built, self.width = x.detach()[:1].mean(0), True, len(x)
-    with torch.no_grad():
-        self.mean.copy_(self.table * self.width)
-
-
-@pytest.mark.parametrize("change", [cache, scratch, grown, built])
-def test_scratch_is_each_client_s_own(job: dict[str, Any], change: Change) -> None:
-    """Plain attributes and buffers that are not persistent begin afresh: so the number of ranks changes nothing."""
-    job |= FIXED | {"model": "mine", "rounds": 3}
-    one = fedmpi.train(job, model=make(training(change)))
-    assert same(whole(on(4, job, model=make(training(change)))[1]), whole(one))
-
-
-def test_a_flag_that_is_no_buffer_is_told(job: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    fedmpi.train(job | {"model": "mine", "rounds": 1}, model=make(training(built)))
-    assert capsys.readouterr().err.count("'built' becomes True") == 1
-
-
-def test_a_table_cached_while_scoring_serves_training(job: dict[str, Any]) -> None:
-    def table(self: Any, x: Tensor) -> None:
-        if getattr(self, "table", None) is None or len(self.table) < len(x):
-            self.table = torch.linspace(0.5, 1.5, 3).repeat(len(x), 1)
-
-    class Cached(Odd):
-        def forward(self, x: Tensor) -> Tensor:
-            self.change(self, x)
-            return (x @ self.weight.T) * self.table[: len(x)]
-
-    run = fedmpi.train(job | {"model": "mine"}, model=lambda shape, outputs: Cached(table, *shape, outputs))
-    assert run.lines[-1]["train_loss"] < run.lines[0]["train_loss"]
-
-
 @pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "iiadmm", "ditto", "feddyn"])
 def test_a_mask_of_infinities_is_no_divergence(job: dict[str, Any], strategy: str) -> None:
     class Masked(nn.Linear):
@@ -255,51 +153,6 @@ def test_a_buffer_that_diverges_is_named(job: dict[str, Any]) -> None:
 
     with pytest.raises(fedmpi.Refused, match=r"update of the buffer 'idle' is not finite"):
         fedmpi.train(job | {"model": "mine"}, model=make(training(quietly(burst))))
-
-
-# Whole numbers: counts are added up, a flag once set stays set.
-
-
-def start(self: Any, x: Tensor) -> None:
-    if not self.begun:
-        self.starts.append(1)
-        self.begun.fill_(True)
-        with torch.no_grad():
-            self.mean.copy_(x.mean(0))
-
-
-def start_by_integer(self: Any, x: Tensor) -> None:
-    if self.state == 0:
-        self.starts.append(1)
-        self.state = self.state + 1
-        with torch.no_grad():
-            self.mean.copy_(x.mean(0))
-
-
-@pytest.mark.parametrize("change", [start, start_by_integer])
-def test_a_start_made_from_data_is_made_once(job: dict[str, Any], change: Change) -> None:
-    """Every client of the first round makes it, and none of a later one."""
-    starts: list[int] = []
-
-    class Starting(Odd):
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given)
-            self.starts = starts
-
-    job |= {"model": "mine", "cohort": {"size": 4}, "rounds": 4, "local": {"lr": 0.1, "batch": 4, "epochs": 1}}
-    model = Starting(training(change))
-    starts.clear()
-    run = fedmpi.train(job, model=model)
-    assert len(starts) - 1 <= 4 <= len(starts)  # the try-out may have made one
-    assert bool(run.model.begun) or int(run.model.state) == 1
-
-
-def test_counts_are_added_up_over_clients(job: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    job |= FIXED | {"model": "mine"}
-    runs = on(3, job, model=make(training(count)))
-    steps = sum(line["steps"] for line in runs[0].lines)
-    assert [int(run.model.steps) for run in runs] == [steps] * 3
-    assert capsys.readouterr().err.count("'steps'") == 1
 
 
 def back(self: Any, x: Tensor) -> None:

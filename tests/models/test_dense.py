@@ -38,7 +38,7 @@ def test_without_hidden_layers_it_is_logistic_regression() -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "sigmoid"])
 def test_the_activation_is_what_was_asked_for(activation: str) -> None:
-    model = mlp((2,), 1, hidden=(3,), activation=activation)  # type: ignore[arg-type]
+    model = mlp((2,), 1, hidden=(3,), activation=activation)
     x = torch.randn(5, 2)
     state = model.state_dict()
     function = torch.nn.functional.gelu if activation == "gelu" else getattr(torch, activation)

@@ -168,7 +168,7 @@ def test_what_is_dropped_or_merged_leaves_the_whole_batches_as_they_are(
 def test_the_smallest_batch_and_the_work_are_those_of_the_batches(
     sizes: list[int], batch: int, epochs: int, remainder: str, wanted: int | None
 ) -> None:
-    local = Local(batch=batch, epochs=epochs, remainder=remainder)  # type: ignore[arg-type]
+    local = Local(batch=batch, epochs=epochs, remainder=remainder)
     each = np.array(sizes)
     cuts = [epoch(size, batch, remainder) for size in sizes]
     least = [min(cut[:wanted]) if wanted is not None else min(cut) for cut in cuts]
