@@ -29,9 +29,9 @@ PAIRS = [(strategy, model) for strategy in STRATEGIES for model in toy.MODELS if
 
 def takes(strategy: str, local: dict[str, Any]) -> bool:
     """Whether a strategy goes with such a [local] table."""
-    table = {"data": {"shards": "toy"}, "model": "toy", "strategy": strategy, "local": local}
+    wanted = job.read({"rounds": 1, "data": {"shards": "toy"}, "model": "toy", "strategy": strategy, "local": local})
     try:
-        STRATEGIES[strategy](server=None).check(job.read(table))
+        STRATEGIES[strategy](server=None).check(wanted)
     except JobError:
         return False
     return True
