@@ -57,6 +57,8 @@ def load(folder: Path, which: str = "final", shards: Path | None = None, client:
     later = [number for number in Checkpoints(run.checkpoints, keep=1).rounds() if round is not None and number > round]
     if later and which == "final" and client is None:
         note(f"{run.model}: is the model of round {round}, and the run has gone on to round {later[-1]} since")
+    elif not run.done.exists() and which == "final" and client is None:
+        note(f"{run.model}: is the model of round {round}, after which the run broke off")
     task = made_task(job, facts)
     model = _model(job, facts, task, tensors, run.model)
     if which == "best":
