@@ -5,7 +5,7 @@ import os
 from fedmpi.flow.client import Batch, Client, Learner, Rule
 from fedmpi.flow.engine import Engine, Learned
 from fedmpi.flow.facts import Facts
-from fedmpi.flow.keys import entropy, key
+from fedmpi.flow.keys import entropy, key, keys
 from fedmpi.flow.layout import Layout
 from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
 from fedmpi.flow.protocols import LOWER, Comm, Examples, Memory, Task
@@ -41,4 +41,5 @@ __all__ = [
     "Where",
     "entropy",
     "key",
+    "keys",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
 from fedmpi.training.chance import Chance
@@ -36,6 +38,23 @@ def test_seeds_rounds_and_clients_draw_apart() -> None:
             chance.whole()
             seen.add(tuple(torch.rand(3).tolist()))
     assert len(seen) == 12
+
+
+@pytest.mark.parametrize("expected", [[5], [9, 5, 5, 1], [1, 9], []])
+@pytest.mark.parametrize("round", [1, 2])
+def test_an_expected_client_draws_as_any_other(expected: list[int], round: int) -> None:
+    """Whoever was expected, in this round or another; 0 is the index of a client like all others."""
+    chance = Chance(7, CPU)
+    chance.expect(round, np.array(expected, np.int64))
+    for client in (5, 0, 10):
+        alone = Chance(7, CPU)
+        for each in (alone, chance):
+            each.turn(2, client)
+        assert drawn(chance) == drawn(alone)
+        chance.whole()
+        numbers = torch.rand(3)
+        alone.whole()
+        assert torch.equal(numbers, torch.rand(3))
 
 
 def test_back_repeats_the_draws_behind_the_mark() -> None:
