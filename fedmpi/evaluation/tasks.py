@@ -21,6 +21,10 @@ or begin from one of these, and keep its metrics:
 A metric function may carry an attribute `higher_is_better`; True where it has none.  `predict(outputs)`, where there is
 one, gives the columns of `fedmpi predict`; `vote(outputs)` makes one model's outputs of several models' `(K, N, ...)`
 (their mean, where there is none).
+
+`losses(outputs, y)`, where there is one, gives the loss of each example by itself, `(N,)`, and `loss` is their mean on
+every batch.  `Masked` cannot have it: one example may have more targets that count than another.  A class with a `loss`
+of its own that begins from one of ours needs `losses` of its own too: those of ours no longer count.
 """
 
 from __future__ import annotations
@@ -81,6 +85,9 @@ class Classification(Scaled):
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, y.long())
 
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return _by_row(functional.cross_entropy(outputs, y.long(), reduction="none"))
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"prediction": outputs.argmax(-1), "probability": outputs.softmax(-1)}
 
@@ -113,6 +120,10 @@ class Binary(Scaled):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(outputs.reshape(y.shape), y.to(outputs.dtype))
+
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        laid, right = outputs.reshape(y.shape), y.to(outputs.dtype)
+        return _by_row(functional.binary_cross_entropy_with_logits(laid, right, reduction="none"))
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         logits = outputs.reshape(-1)
@@ -147,6 +158,9 @@ class Regression(Scaled):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.mse_loss(outputs.reshape(y.shape), y.to(outputs.dtype))
+
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return _by_row(functional.mse_loss(outputs.reshape(y.shape), y.to(outputs.dtype), reduction="none"))
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"prediction": outputs.reshape(len(outputs), *self.target_shape)}
@@ -186,11 +200,22 @@ class NextCharacter:
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(*aligned(outputs, y))
 
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return _by_row(functional.cross_entropy(*aligned(outputs, y), reduction="none").reshape(y.shape))
+
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         return {"prediction": outputs.argmax(-1)}
 
     def vote(self, outputs: Tensor) -> Tensor:
         return _log(outputs.softmax(-1).mean(0))
+
+
+def _by_row(losses: Tensor) -> Tensor:
+    """Return the means `(N,)` of the rows of losses `(N, ...)`.
+
+    Every row has as many targets: a job's labels are classes, and -100, which torch leaves out, is refused.
+    """
+    return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
 
 def _as_many(shape: Shape, y: Shape) -> Shape | None:

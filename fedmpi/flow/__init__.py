@@ -7,6 +7,7 @@ from fedmpi.flow.engine import Engine, Learned
 from fedmpi.flow.facts import Facts
 from fedmpi.flow.keys import entropy, key, keys
 from fedmpi.flow.layout import Layout
+from fedmpi.flow.losses import losses_of
 from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
 from fedmpi.flow.protocols import LOWER, Comm, Examples, Memory, Task
 from fedmpi.flow.state import HEADER, SAID, State
@@ -42,4 +43,5 @@ __all__ = [
     "entropy",
     "key",
     "keys",
+    "losses_of",
 ]

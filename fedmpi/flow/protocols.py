@@ -54,7 +54,11 @@ class Comm(Protocol):
 
 
 class Task(Protocol):
-    """The task of a model: inputs made of examples, a loss, metrics."""
+    """The task of a model: inputs made of examples, a loss, metrics.
+
+    It may have `losses(outputs, y)` beside the loss: `(N,)`, the loss of each example by itself, so that their mean is
+    the batch's.  Only then can batches be padded: rows of weight zero leave the loss of the others, and its gradient.
+    """
 
     @property
     def metrics(self) -> Mapping[str, Any]:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from fedmpi import own
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Refused, Task
+from fedmpi.flow import Refused, Task, losses_of
+from fedmpi.flow.losses import Losses
 from fedmpi.job import JobError
+from fedmpi.plan.each import each
 
 
 class Checked:
@@ -41,9 +43,14 @@ class Checked:
             _fits(self.task, outputs, y)
         loss = self.task.loss(outputs, y)
         number(loss, "task", len(y))
+        each(self.task, loss, outputs, y)
         if self.labels is not None and not y.is_floating_point():
             self._extremes(outputs, y)
         return loss
+
+    @property
+    def losses(self) -> Losses | None:
+        return losses_of(self.task)
 
     def _extremes(self, outputs: Any, y: Tensor) -> None:
         """Try the loss with the lowest label on an example, and with the highest: any batch may hold them."""
@@ -52,7 +59,7 @@ class Checked:
             target.view(-1)[:1] = label
             try:
                 with torch.no_grad():
-                    self.task.loss(outputs, target)
+                    each(self.task, self.task.loss(outputs, target), outputs, target)
             except Refused:
                 raise
             except Exception as error:

@@ -1,12 +1,13 @@
 """What tasks make of stored columns, what they ask of a model, and what they refuse."""
 
 import sys
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fedmpi.evaluation import TASKS, Binary, Classification, NextCharacter, Regression, Scorer
@@ -98,6 +99,49 @@ def test_the_loss_of_characters() -> None:
     torch.testing.assert_close(task.loss(logits, y[:, -1]), each[-1])
 
 
+def batch(name: str, rows: int) -> list[tuple[Tensor, Tensor]]:
+    """Outputs `(rows, ...)` and targets of a task, of each shape that it takes."""
+    labels, numbers = partial(torch.randint, 3), partial(torch.randn, dtype=torch.float64)
+    return {
+        "classification": [(numbers(rows, 3), labels((rows,))), (numbers(rows, 3, 4), labels((rows, 4)))],
+        "binary": [
+            (numbers(rows, 1), torch.randint(2, (rows,))),
+            (numbers(rows), torch.rand(rows)),
+            (numbers(rows, 6), torch.randint(2, (rows, 2, 3))),
+        ],
+        "regression": [
+            (numbers(rows, 1), numbers(rows)),
+            (numbers(rows), torch.arange(rows)),
+            (numbers(rows, 6), numbers(rows, 2, 3)),
+        ],
+        "next-character": [
+            (numbers(rows, 5, 3), labels((rows, 5))),
+            (numbers(rows, 5, 3), labels((rows,))),
+            (numbers(rows, 3), labels((rows,))),
+        ],
+    }[name]
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("real", [[True, True, True], [True, False, True, True, False], [False, False, True]])
+def test_rows_of_weight_zero_leave_the_loss_of_the_others_and_its_gradient(name: str, real: list[bool]) -> None:
+    torch.manual_seed(0)
+    weights = torch.tensor(real, dtype=torch.float64)
+    for outputs, y in batch(name, len(real)):
+        task = made(name, TWO if name in ("binary", "regression") else ("a", "b", "c"))
+        outputs[~weights.bool()] *= 1e6
+        outputs.requires_grad_()
+        losses = task.losses(outputs, y)
+        assert losses.shape == (len(real),)
+        padded = losses @ weights / weights.sum()
+        rows = outputs.detach()[weights.bool()].requires_grad_()
+        loss = task.loss(rows, y[weights.bool()])
+        torch.testing.assert_close(padded, loss)
+        (gradient,), (right,) = torch.autograd.grad(padded, [outputs]), torch.autograd.grad(loss, [rows])
+        torch.testing.assert_close(gradient[weights.bool()], right)
+        assert not gradient[~weights.bool()].any()
+
+
 def test_a_regression_target_of_the_wrong_width_is_not_broadcast() -> None:
     with pytest.raises(RuntimeError, match="invalid for input of size"):
         Regression().loss(torch.zeros(4, 2), torch.zeros(4))
@@ -112,7 +156,7 @@ class Smoothed(Classification):
         super().__init__(scale, dtype, classes)
         self.smoothing = smoothing
 
-    def loss(self, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(outputs, y, label_smoothing=self.smoothing)
 
 
@@ -121,10 +165,10 @@ class Plain:
 
     metrics = {"bias": lambda outputs, y: (outputs[:, 0] - y).mean()}
 
-    def inputs(self, x: torch.Tensor) -> torch.Tensor:
+    def inputs(self, x: Tensor) -> Tensor:
         return x.float()
 
-    def loss(self, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return (outputs[:, 0] - y).abs().mean()
 
     def outputs(self, classes: tuple[str, ...]) -> int:
