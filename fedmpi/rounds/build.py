@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from fedmpi.plan import Plan
 from fedmpi.plan.making import made_model
 from fedmpi.plan.replica import Replica
 from fedmpi.records.folder import RunFolder
-from fedmpi.rounds.line import Line
+from fedmpi.rounds.listeners import Listener
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.scores import Scores
 from fedmpi.rounds.scribe import Scribe
@@ -39,7 +39,7 @@ def build(
     comm: Comm,
     copy: Replica,
     folder: RunFolder | None = None,
-    on_round: Callable[[Line], None] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Parts:
     """Return a rank's parts around its copy of the model, which has the run's first values."""
     job, flat, layout, state, memory = plan.job, copy.flat, copy.layout, copy.state, copy.memory
@@ -53,7 +53,7 @@ def build(
     scribe = None
     if comm.is_home:
         plan.strategy.begin(state, layout, plan.everyone())
-        scribe = Scribe(plan, state, folder, on_round)
+        scribe = Scribe(plan, state, folder, listeners)
     return Parts(plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.rounds import first
 from fedmpi.rounds.build import begin, build, replica
 from fedmpi.rounds.keep import keep, machine, unfinished
-from fedmpi.rounds.line import Line
+from fedmpi.rounds.listeners import Listener, OnRound, listeners
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.resume import Origin, find, go_on
@@ -54,7 +54,7 @@ def train(
     task: Task | type | None = None,
     shards: ShardSet | Where | None = None,
     out: Where | None = None,
-    on_round: Callable[[dict[str, Any]], None] | None = None,
+    on_round: OnRound = None,
     resume: bool = False,
     overwrite: bool = False,
     reschedule: bool = False,
@@ -64,9 +64,11 @@ def train(
     `job` is a path to a TOML file or a dict of the same shape; a script may leave `[model]` and `[data]` out of it and
     give `model` (a module, or a factory of `shape` and `outputs`), `task` (an object or class like those of
     `fedmpi.evaluation`) and `shards` (a folder or a ShardSet) instead.  `out` is the run's folder, None to keep nothing
-    on disk.  `on_round(line)` is called on rank 0 with each line of the journal, as it is written.  `resume` goes on
-    with the run in `out`, if any, `overwrite` replaces it; with `reschedule` a run that goes on may have another number
-    of rounds where its schedules count them.
+    on disk.  `on_round`, a function or a list of them, is called on rank 0 with each line of the journal, as it is
+    written.  It answers None, or a reason to stop in a few words: the run ends with the model of that line, as by
+    `[stop]`, and the line is written and told once more, with the final scores and `stopped`, the reason.  `resume`
+    goes on with the run in `out`, if any, `overwrite` replaces it; with `reschedule` a run that goes on may have
+    another number of rounds where its schedules count them.
 
     Raises Refused (JobError, ShardError) on every rank, with the message on one of them, where the job cannot be run
     or a client's update was not finite.  Raises Interrupted (a Refused) on every rank where one of them was sent USR1:
@@ -76,11 +78,13 @@ def train(
     folder = RunFolder(Path(out)) if out is not None else None
     plan: Plan | None = None
     origin: Origin | None = None
+    hearing: tuple[Listener, ...] = ()
     # Home first, so that a wrong job is refused once, before any other rank has done work.
     for turn in (True, False):
         error: Refused | None = None
         if comm.is_home is turn:
             try:
+                hearing = listeners(on_round) if turn else ()
                 plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn, loops=LOOPS)
                 if turn:
                     if plan.shards.note:
@@ -93,7 +97,7 @@ def train(
                 error = refused
         comm.settle(error)
     assert plan is not None
-    parts = _start(plan, comm, folder, origin, model, on_round, overwrite)
+    parts = _start(plan, comm, folder, origin, model, hearing, overwrite)
     if comm.is_home:
         tell.waiting(f"training: round {parts.state.round} of {plan.job.rounds}")
     try:
@@ -122,7 +126,7 @@ def _start(
     folder: RunFolder | None,
     origin: Origin | None,
     model: nn.Module | Callable[..., nn.Module] | None,
-    on_round: Callable[[Line], None] | None,
+    hearing: Sequence[Listener],
     overwrite: bool,
 ) -> Parts:
     """Return this rank's parts, home's with the run's first or latest model.  Collective; a refusal changes nothing."""
@@ -140,7 +144,7 @@ def _start(
     copy.engine.start()
     parts: Parts | None = None
     try:
-        parts = build(plan, comm, copy, folder, on_round)
+        parts = build(plan, comm, copy, folder, hearing)
         if comm.is_home:
             begin(parts, model)
             parts.scores.ready()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
 from fedmpi.records.memory import SLOTS_FILE, Memory
 from fedmpi.rounds.line import Line
+from fedmpi.rounds.listeners import Listener, reason
 from fedmpi.rounds.tally import Tally
 from fedmpi.tell import Interrupted
 
@@ -24,7 +25,7 @@ class Scribe:
     """The writer of the journal and checkpoints: line t is written a round late, scored by the clients of round t + 1.
 
     Checkpoint t carries the unfinished line, the stop counters and the best so far.  Without a `folder` nothing is
-    written; `lines` and `on_round` get the lines all the same.
+    written; `lines` and the listeners get the lines all the same.
     """
 
     def __init__(
@@ -32,11 +33,11 @@ class Scribe:
         plan: Plan,
         state: State,
         folder: RunFolder | None = None,
-        on_round: Callable[[Line], None] | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.state, self.strategy, self.stopper = state, plan.strategy, plan.stopper
         self.every, self.facts = plan.job.checkpoint.every, {"digest": plan.shards.digest}
-        self.on_round = on_round
+        self.listeners = listeners
         self.lines: list[Line] = []
         self.pending: Line | None = None  # line t, until its model has been scored
         self.stopped: str | None = None
@@ -112,7 +113,8 @@ class Scribe:
     def scored(self, evaluation: Mapping[str, Any], seconds: float) -> bool:
         """Complete the line of the model just scored, and write it; return True where the run ends with this model.
 
-        A last line is held back for `close`, since the final model is scored once more, on all clients.
+        A last line is held back for `close`, since the final model is scored once more, on all clients.  One that is
+        the last since a listener says so was written already, and is written anew.
         """
         line = self.pending
         if line is None:
@@ -124,8 +126,8 @@ class Scribe:
             self.checkpoints.save_best(self.state.round - 1, *self._checkpoint())
         if self.stopped or self.broken:
             return True
-        self._write(line)
-        return False
+        self.stopped = reason(self.listeners, self._write(line), line)
+        return self.stopped is not None
 
     def crossed(self, line: Line) -> None:
         """Hold back the line of a finished round, until its model has been scored."""
@@ -144,14 +146,18 @@ class Scribe:
             self.broken = f"round {self.state.round}: {reasons}{more}"
 
     def close(self, evaluation: Mapping[str, Any]) -> None:
-        """Write the last line, with the final model's scores on all held-out examples."""
-        if self.pending is not None:
-            self._write({**self.pending, "evaluation": evaluation, "stopped": self.ended})
+        """Write the last line, with the final model's scores on all held-out examples; nobody's answer counts now."""
+        if self.pending is None:
+            return
+        if self.lines and self.lines[-1]["round"] == self.pending["round"]:
+            self.lines.pop()
+            if self.journal is not None:
+                self.journal.cut(self.pending["round"])
+        self._write({**self.pending, "evaluation": evaluation, "stopped": self.ended})
 
-    def _write(self, line: Line) -> None:
-        """Write a whole line to the journal, and hand it to the script."""
+    def _write(self, line: Line) -> list[Any]:
+        """Write a whole line to the journal, tell it to the listeners, and return their answers."""
         self.lines.append(line)
         if self.journal is not None:
             self.journal.write(line)
-        if self.on_round is not None:
-            self.on_round(line)
+        return [listener(line) for listener in self.listeners]
