@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -16,10 +16,10 @@ class Bound:
     """Tensors of a module bound to a vector: to its `views`, by name.
 
     `take_over` follows a step of the module's own code: a tensor laid elsewhere is copied in and bound again.
-    `restore` drops it instead.  A buffer without persistence is scratch: it is restored, never taken over.
+    `restore` drops it instead.  Of the names in `scratch` it is restored, never taken over.
     """
 
-    def __init__(self, model: nn.Module, views: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, views: Mapping[str, Tensor], scratch: Collection[str] = ()) -> None:
         entries: list[tuple[Place, Tensor, int, bool]] = []
         bound: dict[str, Tensor] = {}
         owners: dict[str, int] = {}
@@ -42,7 +42,7 @@ class Bound:
         self.looks = [
             (place.holder, place.key, place.tensor, at, place, view, trained)
             for place, view, at, trained in self.entries
-            if trained or place.persistent
+            if place.name not in scratch
         ]
 
     def take_over(self) -> None:

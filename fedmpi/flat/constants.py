@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmpi.flat.fates import RIDES
 from fedmpi.flat.places import Place
-from fedmpi.flat.whole import RIDES
 from fedmpi.job import JobError
 
 LOOKED = 2**20  # values of a constant that are looked at after every client: a larger one's once in a launch

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from fedmpi.flat.bound import Bound
 from fedmpi.flat.constants import Constants
+from fedmpi.flat.fates import Fate, fates, lies
 from fedmpi.flat.places import places, refuse_shared_memory
 from fedmpi.flat.scratch import Scratch
-from fedmpi.flat.whole import Whole, rides
+from fedmpi.flat.whole import Whole
 from fedmpi.job import JobError
 
 ALIGNMENT = 64  # bytes: every tensor begins on a cache line
@@ -24,7 +25,7 @@ class FlatModel:
     `values` is `[private buffers | private trained | shared trained | shared buffers]`, each tensor on a 64-byte
     boundary with zeros between.  `trained` is the slice changed by training, `shared` the travelling one.
     `private(name)` is True for a tensor left with each client.  Frozen parameters and buffers of whole numbers stay out
-    of the vector: the first are `constants`, of the others small ones (`whole`: a BatchNorm's count) ride beside it.
+    of the vector: `fates` says it of each tensor, by its first name.
     `restore()` keeps clients served one after another from seeing each other.
     """
 
@@ -37,13 +38,13 @@ class FlatModel:
     ) -> None:
         self.model = model.to(device=device, dtype=dtype)
         self.dtype, self.device = dtype, torch.device(device)
-        trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
-        buffers = [(name, tensor) for name, tensor in model.named_buffers() if tensor.is_floating_point()]
-        sections: list[list[tuple[str, Tensor]]] = [
-            [pair for pair in buffers if private(pair[0])],
-            [pair for pair in trained if private(pair[0])],
-            [pair for pair in trained if not private(pair[0])],
-            [pair for pair in buffers if not private(pair[0])],
+        self.fates = fates(self.model, private)
+        tensors = {place.name: place.tensor for _, place in places(self.model)}
+        parameters = {place.name for kind, place in places(self.model) if kind == "parameter"}
+        laid = [pair for pair in tensors.items() if lies(self.fates[pair[0]], pair[1])]
+        sections = [
+            [pair for pair in laid if bool(private(pair[0])) is own and (pair[0] in parameters) is trained]
+            for own, trained in ((True, False), (True, True), (False, True), (False, False))
         ]
         step = ALIGNMENT // dtype.itemsize
         ends, at = [], 0
@@ -75,17 +76,16 @@ class FlatModel:
 
     def _hold(self, views: dict[str, Tensor]) -> None:
         """Bind the tensors of the vector, and take note of everything beside it in the module."""
-        rest = [(kind, place) for kind, place in places(self.model) if place.name not in views]
-        whole = [place for kind, place in rest if kind == "buffer" and place.persistent and rides(place.tensor)]
-        loose = [place for kind, place in rest if kind == "buffer" and not place.persistent]
-        self.whole = Whole(whole)
-        self.scratch = Scratch(self.model, loose)
+        fate = self.fates
+        beside = [(kind, place) for kind, place in places(self.model) if place.name not in views]
+        self.whole = Whole([place for _, place in beside if fate[place.name] is Fate.COUNTED])
+        self.scratch = Scratch(self.model, [place for _, place in beside if fate[place.name] is Fate.SCRATCH])
         tensors = {place.name: place.tensor for _, place in places(self.model)}
         refuse_shared_memory([*tensors.items(), *self.scratch.attributes()], views.__contains__)
-        self.bound = Bound(self.model, views)
-        self.constants = Constants([(kind, place) for kind, place in rest if place not in whole and place not in loose])
-        passing = [place.name for _, place in places(self.model) if not place.persistent]
-        self.passing = [self.slices[name] for name in dict.fromkeys(passing) if name in views]
+        passing = [name for name in views if fate[name] is Fate.SCRATCH]
+        self.bound = Bound(self.model, views, passing)
+        self.constants = Constants([(kind, place) for kind, place in beside if fate[place.name] is Fate.CONSTANT])
+        self.passing = [self.slices[name] for name in passing]
 
     @property
     def size(self) -> int:

@@ -14,7 +14,6 @@ from torch import Tensor
 from fedmpi.flat.places import Place, described
 from fedmpi.job import JobError
 
-RIDES = 1024  # values of a whole-number buffer that changes: a larger one has to stay as it is
 COUNTED = "num_batches_tracked"  # BatchNorm's own: a count, whatever it looks like
 
 
@@ -121,11 +120,6 @@ class Whole:
                 sets = ((before[span] == 0) & (after[span] == 1))[before[span] != after[span]].all()
                 (flags if sets else counts).append(owners[0].name)
         return counts, flags
-
-
-def rides(tensor: Tensor) -> bool:
-    """Return whether a tensor is a buffer of whole numbers small enough to ride beside the vector."""
-    return not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel() <= RIDES
 
 
 def _few(values: list[int]) -> str:
