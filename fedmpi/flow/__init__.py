@@ -3,13 +3,14 @@
 import os
 
 from fedmpi.flow.client import Batch, Client, Learner, Rule
+from fedmpi.flow.comm import Comm, Pending
 from fedmpi.flow.engine import Engine, Learned
 from fedmpi.flow.facts import Facts
 from fedmpi.flow.keys import entropy, key, keys
 from fedmpi.flow.layout import Layout
 from fedmpi.flow.losses import losses_of
 from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
-from fedmpi.flow.protocols import LOWER, Comm, Examples, Memory, Task
+from fedmpi.flow.protocols import LOWER, Examples, Memory, Task
 from fedmpi.flow.state import HEADER, SAID, State
 from fedmpi.flow.strategy import Strategy
 from fedmpi.tell import Refused
@@ -33,6 +34,7 @@ __all__ = [
     "Learner",
     "Memory",
     "Passage",
+    "Pending",
     "Refused",
     "Rule",
     "State",

@@ -10,47 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.flow.passage import Clients
-from fedmpi.tell import Refused
 
 LOWER = ("loss", "mse", "mae", "rmse", "perplexity")  # scores better when lower, unless a metric says otherwise
-
-
-class Comm(Protocol):
-    """The talk of ranks, as the other rooms see it: `me` is a birth id, 0 the server; buffers are host tensors.
-
-    Every method is collective over the communicator; a size of one needs no MPI.
-    """
-
-    me: int
-    size: int
-    library: str
-    place: Any
-
-    @property
-    def is_home(self) -> bool:
-        """True on a rank that holds the mean and takes the server's step."""
-        ...
-
-    @property
-    def is_scribe(self) -> bool:
-        """True on the one rank that writes the journal and checkpoints."""
-        ...
-
-    def broadcast(self, vector: Tensor, root: int = 0) -> None:
-        """Lay the `vector` of rank `root` (home's) in place on every rank."""
-        ...
-
-    def reduce(self, *vectors: Tensor) -> None:
-        """Sum each vector over ranks, in place at home; elsewhere a vector stays as it was."""
-        ...
-
-    def fail(self, error: Refused) -> None:
-        """End every rank at once, from a rank unable to reach the next collective; not collective, never returns."""
-        ...
-
-    def settle(self, error: Refused | None) -> None:
-        """Go on where no rank has an error; else every rank raises, and the lowest one with an error tells it."""
-        ...
 
 
 class Task(Protocol):
