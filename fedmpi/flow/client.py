@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedmpi.flow import norms
 from fedmpi.flow.protocols import Task
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
@@ -37,6 +38,7 @@ class Client:
     gradient: Callable[[], Tensor]  # (trained,) mean gradient over all its examples, at `values`
     objective: Callable[[], float]  # mean loss over all its examples, at `values`
     memory: dict[str, Tensor]  # its tensors from round to round, to be changed in place
+    named: Callable[[Tensor], dict[str, Tensor]]  # the model's tensors by name, as views of a vector `(size,)`
     times: int = 1  # the number of times it was drawn, which multiplies its weight
     fresh: bool = True  # it has never taken part: its memory is as it begins
     steps: int = 0
@@ -48,6 +50,18 @@ class Client:
     def received(self) -> Tensor:
         """The model as the round began `(size,)`."""
         return self.down[0]
+
+    def norm(self, vector: Tensor) -> Tensor:
+        """Return the L2 norm `(...,)` of vectors of trained values `(..., trained)`."""
+        return norms.norm(vector)
+
+    def square(self, vector: Tensor) -> Tensor:
+        """Return the squared L2 norm `(...,)` of vectors of trained values `(..., trained)`."""
+        return norms.square(vector)
+
+    def inner(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the inner product `(...,)` of vectors of trained values `(..., trained)`."""
+        return norms.inner(one, other)
 
     def change(self, plane: Tensor, since: Tensor | None = None) -> None:
         """Write values minus `since` `(size,)` (the received model where None) into a plane `(size,)`.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedmpi.flow import norms
 from fedmpi.flow.layout import Layout
 
 Clients = NDArray[np.int64]  # indices of clients in their shard set
@@ -50,5 +50,4 @@ class Passage:
 
     def norm(self, wire: Tensor) -> Tensor:
         """Return the L2 norm `(...,)` of the trained values in a wire `(..., width)`, over all its planes."""
-        norm: Tensor = torch.linalg.vector_norm(self.layout.planes(wire)[..., self.layout.trained], dim=(-2, -1))
-        return norm
+        return norms.norm(self.layout.planes(wire)[..., self.layout.trained], planes=True)

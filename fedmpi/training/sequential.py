@@ -96,6 +96,7 @@ class Sequential:
             gradient=lambda: self._gradient(turn),  # of this engine, never of the client: a cycle would keep buffers
             objective=lambda: whole_loss(self.flat, self.task, x, y),
             memory=dict(self.keepsake.parts),
+            named=self.flat.named,
             fresh=not known,
         )
 
@@ -258,7 +259,7 @@ class Sequential:
         if correct is not None:
             correct(grads, values, self.landing.model[self.flat.trained], client)
         if clip:
-            grads.mul_((clip / torch.linalg.vector_norm(grads)).clamp(max=1.0))
+            grads.mul_((clip / client.norm(grads)).clamp(max=1.0))
         if self.optimizer.plain:
             values.add_(grads, alpha=-client.lr)
         else:

@@ -33,7 +33,6 @@ class MOON(Strategy):
         self.representation = Representation()
 
     def learn(self, client: Client, learner: Learner) -> None:
-        self.others = [learner.named(client.received), learner.named(client.memory["previous"])]
         with self.representation.watch(learner.model):
             learner.train(client, self.rule)
         client.memory["previous"].copy_(client.values)
@@ -43,7 +42,10 @@ class MOON(Strategy):
         mine = self.representation.take()
         with torch.no_grad():
             model.eval()
-            received, previous = (self._look(model, tensors, inputs) for tensors in self.others)
+            received, previous = (
+                self._look(model, client.named(vector), inputs)
+                for vector in (client.received, client.memory["previous"])
+            )
             model.train()
         alike = torch.stack([torch.cosine_similarity(mine, other) for other in (received, previous)], dim=1)
         nearer = torch.zeros(len(alike), dtype=torch.int64, device=alike.device)

@@ -40,7 +40,7 @@ class QFedAvg(Strategy):
         if not client.examples:
             return {"h": 0.0}
         update, objective = client.planes[0, client.trained], max(float(client.notes["objective"]), 1e-10)
-        square, counts = float(update.square().sum()), objective**self.q
+        square, counts = float(client.square(update)), objective**self.q
         update.mul_(counts)
         return {"h": self.q * objective ** (self.q - 1) * square / client.lr + counts}
 

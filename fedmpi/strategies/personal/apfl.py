@@ -51,7 +51,7 @@ class APFL(Strategy):
             v[trained.stop :].copy_(client.values[trained.stop :])
             share = self._share(client)  # equation 10 moves it from the same point as v
             if self.adapt and not client.steps:
-                slope = torch.dot(v[trained] - w[trained], learner.grads)
+                slope = client.inner(v[trained] - w[trained], learner.grads)
                 moved = (self.alpha + client.memory["moved"] - client.lr * slope).clamp(0.0, 1.0)
                 client.memory["moved"].copy_(moved - self.alpha)
             v[trained].sub_(learner.grads, alpha=client.lr * share)

@@ -47,9 +47,9 @@ class IFCA(Strategy):
         client.values.copy_(client.down[nearest])
         return nearest
 
-    def learn(self, client: Client, learner: Learner) -> None:
-        client.notes["cluster"] = torch.tensor(self._nearest(client))
-        learner.train(client, self.rule)
+    def prepare(self, client: Client) -> None:
+        if client.examples:
+            client.notes["cluster"] = torch.tensor(self._nearest(client))
 
     def result(self, client: Client) -> Mapping[str, float]:
         if not client.examples:

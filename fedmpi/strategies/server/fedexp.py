@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fedmpi.flow import Client, State
+from fedmpi.flow import Client, State, norms
 from fedmpi.job import Job, Positive
 from fedmpi.strategies.refusals import plain_server
 from fedmpi.strategies.strategy import ServerStep, Strategy
@@ -34,9 +34,9 @@ class FedExP(Strategy):
 
     def result(self, client: Client) -> Mapping[str, float]:
         client.change(client.planes[0])
-        return {"square": float(client.planes[0, client.trained].square().sum())}
+        return {"square": float(client.square(client.planes[0, client.trained]))}
 
     def step(self, state: State, mean: Tensor, sums: Mapping[str, float]) -> None:
         update = mean[0, self.layout.trained]
-        update.mul_(max(1.0, sums["square"] / (2 * (float(update.square().sum()) + self.eps))))
+        update.mul_(max(1.0, sums["square"] / (2 * (float(norms.square(update)) + self.eps))))
         self.server.step(mean[0])

@@ -31,7 +31,7 @@ class NormalisedSGD(Strategy):
     def result(self, client: Client) -> Mapping[str, float]:
         if client.examples:
             gradient = client.gradient()
-            length = float(torch.linalg.vector_norm(gradient))
+            length = float(client.norm(gradient))
             if length > 0:
                 torch.mul(gradient, -client.lr / length, out=client.planes[0, client.trained])
         return {}
