@@ -42,6 +42,16 @@ def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
                 f"aggregation.stages: {component.name} has the place {stage.place!r}; there are {', '.join(PLACES)}"
                 f"{nearest(stage.place, PLACES)}"
             )
+        if stage.acts_on == "rank" and stage.place == "value":
+            raise JobError(
+                f"aggregation.stages: {component.name} acts on a rank's sum, which is of weighted values; say "
+                f"place = 'weighed' (or 'integer')"
+            )
+        if stages and stages[-1].acts_on == "rank" and stage.acts_on == "client":
+            raise JobError(
+                f"aggregation.stages: {component.name} acts on each client's update, but {names[-1]} before it on a "
+                f"rank's sum of them; put {component.name} first"
+            )
         if stages and order.index(stage.place) < order.index(stages[-1].place):
             raise JobError(
                 f"aggregation.stages: {component.name} works on {PLACES[stage.place]}, but {names[-1]} before it on "

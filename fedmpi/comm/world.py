@@ -209,7 +209,7 @@ class World:
         for place, vector in enumerate(vectors):
             if not here:
                 pairs += [(part, None) for part in self._parts(vector)]
-            elif into is None:
+            elif into is None or into[place] is vector:  # MPI forbids one buffer for both
                 pairs += [(MPI.IN_PLACE, part) for part in self._parts(vector)]
             else:
                 pairs += zip(self._parts(vector), self._parts(into[place]), strict=True)

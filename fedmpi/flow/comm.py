@@ -67,7 +67,8 @@ class Comm(Protocol):
     def reduce(self, *vectors: Tensor, root: int = 0, into: Sequence[Tensor] | None = None) -> None:
         """Sum each vector over ranks, on rank `root`: in place, or in the tensors `into`; other ranks keep theirs.
 
-        With `into` the root's own vectors stay as they were too, so the same sum can be made again.
+        With `into` the root's own vectors stay as they were too, so the same sum can be made again; one that is its own
+        place in `into` is summed in place.
         """
         ...
 

@@ -72,7 +72,7 @@ def test_a_clipped_update_enters_with_at_most_its_bound() -> None:
         path.add(
             torch.full((layout.width,), 9.0, dtype=torch.float64), Passage(1, np.arange(1), layout).of(0, examples)
         )
-        entered = float(torch.linalg.vector_norm(layout.planes(path.wire)))
+        entered = float(torch.linalg.vector_norm(layout.planes(path.sum)))
         assert entered == pytest.approx(0.5 * min(examples / CAP, 1.0))
     assert path.counters() == {"clipped": 3}
     assert path.counters() == {"clipped": 0}

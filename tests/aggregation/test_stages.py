@@ -178,7 +178,7 @@ def total(stages: list[Stage], layout: Layout, wires: list[Tensor], order: tuple
     passage = Passage(1, np.arange(len(wires)), layout)
     for client in order:
         path.add(wires[client].clone(), passage.of(client, 10 + client))
-    return path.wire.numpy().tobytes()
+    return path.sum.numpy().tobytes()
 
 
 @every_dtype
@@ -210,7 +210,7 @@ def test_the_sum_of_a_full_round_at_its_bound_never_wraps(
         one = torch.zeros(layout.width, dtype=dtype)
         one[0] = sign * 3 * bound
         path.add(one, passage)
-        path.wire.mul_(clients)
+        path.sum.mul_(clients)
         result = path.collect(passage, torch.zeros(1))
         assert result is not None
         planes, sums = result
@@ -263,17 +263,17 @@ def test_fixed_point_stops_what_would_not_be_its_number_and_leaves_no_trace(
     passage = Passage(1, np.arange(3), layout)
     wires, sizes = drawn(layout, 3, 4)
     path.add(wires[0].clone(), passage.of(0, sizes[0]))
-    before = path.wire.clone()
+    before = path.sum.clone()
     wires[1][place] = bad
     with pytest.raises(Unfit) as unfit:
         path.add(wires[1].clone(), passage.of(1, CAP))
     assert unfit.value.reason == reason
-    assert torch.equal(path.wire, before)
+    assert torch.equal(path.sum, before)
     path.add(wires[2].clone(), passage.of(2, sizes[2]))
     other = fresh(stages, layout)
     for client in (0, 2):
         other.add(wires[client].clone(), passage.of(client, sizes[client]))
-    assert torch.equal(path.wire, other.wire)
+    assert torch.equal(path.sum, other.sum)
 
 
 @pytest.mark.parametrize("names", [(), ("clip",), ("clip", "fixed-point")], ids=str)
@@ -286,9 +286,9 @@ def test_what_is_not_finite_never_enters(names: tuple[str, ...], place: int, bad
     wires, sizes = drawn(layout, 2, 4)
     passage = Passage(1, np.arange(2), layout)
     path.add(wires[0], passage.of(0, sizes[0]))
-    before = path.wire.clone()
+    before = path.sum.clone()
     wires[1][place] = bad
     with pytest.raises(Unfit) as unfit:
         path.add(wires[1], passage.of(1, sizes[1]))
     assert unfit.value.reason == 1
-    assert torch.equal(path.wire, before)
+    assert torch.equal(path.sum, before)

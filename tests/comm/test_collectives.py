@@ -40,6 +40,10 @@ def reduced_in_place(comm: Any, size: int, dtype: torch.dtype, root: int) -> Non
 
 def reduced_into_another(comm: Any, size: int, dtype: torch.dtype, root: int) -> None:
     mine, landed = own(comm.me, size, dtype), comm.buffer(size, dtype)
+    comm.reduce(mine, root=root, into=[mine])  # its own place
+    if comm.me == root:
+        np.testing.assert_array_equal(mine.numpy(), rows(comm, size, dtype).sum(0))
+    mine = own(comm.me, size, dtype)
     for _ in range(2):  # the same words, once more
         landed.fill_(7)
         comm.reduce(mine, root=root, into=[landed])

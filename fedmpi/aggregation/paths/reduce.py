@@ -19,10 +19,15 @@ BLOCK = 2**17  # values that pass through the elementwise stages and into the su
 class ReducePath:
     """A path of one weighted `Reduce` a round.
 
-    `begin` empties this rank's wire, `add` enters a client's update, `collect` makes the sum.  A rank without a client
-    this round sends zeros.  The encoded wire stays until the next `begin`, so a crossing could be made again from the
-    same words.  On a GPU sums are made there and staged through `host`, the wire itself where it lies on the host
-    (`stage` forces the copy, for tests without a GPU).
+    `begin` empties this rank's sum, `add` enters a client's update, `collect` makes the sum of all.  A rank without a
+    client this round sends zeros.
+
+    `sum` has the type of the clients' stages.  What is sent is `host`: the sum itself, or a copy of it on the host
+    where it lies on a GPU (`stage` forces the copy, for tests without a GPU), or the planes as the rank's stages made
+    them.  Where these change the planes' type or size, the tail travels apart, as it is in the sum.
+
+    What is sent is made once in a crossing and stays as it is until the next `begin`: a second `collect` sends the
+    same words and the same tally, at home too.
     """
 
     def __init__(
@@ -35,52 +40,71 @@ class ReducePath:
             cut -= 1
         self.whole, self.elementwise = each[:cut], each[cut:]
         size, dtype = layout.width, layout.dtype
-        for each_stage in stages:
+        for each_stage in each:
             size, dtype = each_stage.wire(size, dtype)
-            if not dtype.is_floating_point and each_stage.place != "integer" and each_stage.acts_on == "client":
+            if not dtype.is_floating_point and each_stage.place != "integer":
                 # It would stand before the weighing, which needs values.
                 raise JobError(
                     f"aggregation.stages: {type(each_stage).__name__} makes {_words(size, dtype)}; it should say so "
                     f"with place = 'integer'"
                 )
-        self.wire = torch.zeros(size, dtype=dtype, device=device)
-        self.host = self.wire
-        if stage or device.type != "cpu":
+        self.sum = torch.zeros(size, dtype=dtype, device=device)
+        self.ranked = [stage for stage in stages if stage.acts_on == "rank"]
+        self.cut = layout.up * layout.size  # where the tail begins, in the sum
+        if self.ranked and size != layout.width:
+            raise JobError(
+                f"aggregation.stages: {type(self.ranked[0]).__name__} acts on a rank's sum, whose planes it cannot "
+                f"tell from the tail: the stages before it make {size:,} values of {layout.width:,}"
+            )
+        size, dtype = (self.cut, dtype) if self.ranked else (size, dtype)
+        for each_stage in self.ranked:
+            size, dtype = each_stage.wire(size, dtype)
+        self.host, self.tail = self.sum, torch.zeros(0, dtype=self.sum.dtype)
+        if stage or device.type != "cpu" or self.ranked:
             self.host = torch.zeros(size, dtype=dtype, pin_memory=device.type == "cuda")
+        if self.ranked:
+            self.tail = torch.zeros(layout.width - self.cut, dtype=self.sum.dtype)
+        self.landed: list[Tensor] = []  # home's, made when it first sums what it sent itself
+        self.tally: Tensor | None = None  # as this rank sent it in this crossing; None until it is closed
+        self.added = False
 
     @property
     def bytes(self) -> int:
-        """Bytes of a rank's wire."""
-        return self.wire.numel() * self.wire.itemsize
+        """Bytes handed to MPI by a rank, beside its tally."""
+        return sum(part.numel() * part.itemsize for part in (self.host, self.tail))
 
     def begin(self) -> None:
-        self.wire.zero_()
+        self.sum.zero_()
+        self.tally, self.added = None, False
 
     def add(self, wire: Tensor, passage: Passage) -> None:
         """Encode one client's wire `(width,)`, whose memory is used up, and enter it into this rank's sum.
 
         Raises Unfit, with nothing entered, where the update is not finite or would not fit.
         """
+        if self.tally is not None:
+            raise RuntimeError("a crossing was closed, and takes no update any more: `begin` opens the next")
+        self.added = True
         if not torch.isfinite(wire.sum()):
             raise Unfit(1, first(~torch.isfinite(wire)))
         for stage in self.whole:
             wire = stage.encode(wire, passage)
         if not self.elementwise:
-            self.wire.add_(self._fitting(wire, self.wire))
+            self.sum.add_(self._fitting(wire, self.sum))
             return
         parts = torch.split(wire, BLOCK)
         try:
             for place, part in enumerate(parts):
                 for stage in self.elementwise:
                     part = stage.encode(part, passage)
-                into = self.wire[place * BLOCK : (place + 1) * BLOCK]
+                into = self.sum[place * BLOCK : (place + 1) * BLOCK]
                 into.add_(self._fitting(part, into))
         except Unfit as unfit:
             unfit.at += place * BLOCK
             for earlier, part in enumerate(parts[:place]):  # integers: taking them out again leaves no trace
                 for stage in self.elementwise:
                     part = stage.encode(part, passage)
-                self.wire[earlier * BLOCK : earlier * BLOCK + len(part)].sub_(part)
+                self.sum[earlier * BLOCK : earlier * BLOCK + len(part)].sub_(part)
             raise
 
     def _fitting(self, wire: Tensor, into: Tensor) -> Tensor:
@@ -93,24 +117,58 @@ class ReducePath:
         return wire
 
     def collect(self, passage: Passage, tally: Tensor) -> tuple[Tensor, dict[str, float]] | None:
-        """Reduce the wire, and beside it the tally, in place; return the mean planes `(up, size)` and the sums at home.
+        """Sum what the ranks send, and beside it the tally, in place at home; return home's mean planes and sums.
 
-        The sums hold the strategy's, and `weight` and `clients`, the totals of both weightings.  Other ranks get None.
+        The planes are `(up, size)`; the sums hold the strategy's, and `weight` and `clients`, the totals of both
+        weightings.  Other ranks get None.  Called again before the next `begin`, it makes the same crossing again.
         """
-        for stage in self.stages:
-            if stage.acts_on == "rank":
-                self.wire = stage.encode(self.wire, passage)
-        if self.host is not self.wire:
-            self.host.copy_(self.wire)
-        self.comm.reduce(self.host, tally)
+        if self.tally is None:
+            self._close(passage)
+            self.tally = tally.clone() if self.comm.is_home else tally
+        words = [self.host, self.tail] if len(self.tail) else [self.host]
         if not self.comm.is_home:
+            self.comm.reduce(*words, self.tally)
             return None
-        passage = replace(passage, client=None)
-        wire = self.host
-        for stage in reversed(self.stages):
-            wire = stage.decode(wire, passage)
+        if self.added or self.ranked:
+            self.landed = self.landed or [torch.empty_like(part) for part in words]
+            landed = self.landed
+        else:  # home has nothing but zeros to send, which need no second buffer
+            landed = words
+            for part in words:
+                part.zero_()
+        self.comm.reduce(*words, self.tally, into=[*landed, tally])
+        wire = self._opened(landed, replace(passage, client=None))
         names = ("weight", "clients", *self.layout.sums)
         return self.layout.planes(wire), dict(zip(names, self.layout.tail(wire).tolist(), strict=True))
+
+    def _close(self, passage: Passage) -> None:
+        """Make what this rank sends of its sum, once in a crossing."""
+        if not self.ranked:
+            if self.host is not self.sum:
+                self.host.copy_(self.sum)
+            return
+        planes = self.sum[: self.cut].clone()  # a stage may work in place, and the sum's own tail stays apart
+        self.tail.copy_(self.sum[self.cut :])
+        for stage in self.ranked:
+            planes = stage.encode(planes, passage)
+        self.host.copy_(self._fitting(planes, self.host))
+
+    def _opened(self, landed: Sequence[Tensor], passage: Passage) -> Tensor:
+        """Return home's decoded wire `(width,)` of the sums that landed."""
+        wire = landed[0]
+        for stage in reversed(self.ranked):
+            wire = stage.decode(wire, passage)
+        if self.ranked:
+            if wire.shape != (self.cut,) or wire.dtype != self.sum.dtype:
+                raise JobError(
+                    f"aggregation.stages: {type(self.ranked[0]).__name__} decoded a sum to "
+                    f"{_words(wire.numel(), wire.dtype)}, which had {_words(self.cut, self.sum.dtype)}"
+                )
+            wire = torch.cat([wire, landed[1]])
+        for stage in reversed(self.stages):
+            if stage.acts_on == "client":
+                wire = stage.decode(wire, passage)
+        return wire
 
     @property
     def names(self) -> tuple[str, ...]:
