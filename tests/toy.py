@@ -164,11 +164,13 @@ class Rig:
     engine: Engine
 
     def learned(self, client: int, round: int = 1) -> Tensor:
-        """Return the wire of a client that starts from the received model; a copy."""
+        """Return the wire of a client that starts from the received model, a copy; its memory is saved."""
         self.state.round = round
         self.engine.receive()
         self.engine.begin()
-        return self.engine.learn(client).wire.clone()
+        wire = self.engine.learn(client).wire.clone()
+        self.engine.save()
+        return wire
 
 
 def rig(

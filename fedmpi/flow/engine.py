@@ -44,6 +44,10 @@ class Engine(Protocol):
         """Train client `index`, drawn so many `times`, from the model in place; its wire is valid until the next."""
         ...
 
+    def save(self) -> None:
+        """Save the memory of the client learned last: its update has entered, or needs no sum."""
+        ...
+
     def personal(self, index: int) -> None:
         """Put client `index`'s own model in place, for scores alone: nothing of it is saved."""
         ...

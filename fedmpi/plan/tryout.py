@@ -148,6 +148,7 @@ class Trial:
                 state.crossing = crossing
                 engine.begin()
                 engine.learn(self.index)
+                engine.save()
             self.switched = flat.scratch.switched()
             self.turn += 1
         if strategy.personalises and not plan.loop.votes:

@@ -47,6 +47,7 @@ class Alone:
         engine.begin()
         state.round = round
         learned = engine.learn(client)
+        engine.save()
         state.received.copy_(self.replica.flat.values)
         state.counts += learned.counts.numpy()
         return learned

@@ -110,11 +110,15 @@ class Crossing:
         return self.passage.of(int(self.drawn.clients[place]), learned.examples, int(self.drawn.times[place]))
 
     def enter(self, place: int, learned: Learned, unfit: Unfit | None = None) -> None:
-        """Enter a client's counters; `unfit` is the reason for an update that could not enter the sum."""
+        """Enter the counters of the client learned last, and save its memory.
+
+        `unfit` is the reason for an update that could not enter the sum: such a client keeps nothing of this round.
+        """
         reason, at = (unfit.reason, unfit.at) if unfit else (0, 0)
         self.tally.client(place, learned.examples, learned.steps, learned.loss, reason, at)
         if unfit is None:
             self.tally.changed(learned.counts)
+            self.parts.engine.save()
 
     def arrive(self, counts: Mapping[str, int] = {}) -> Tensor:
         """Return this rank's tally, complete, to be summed over ranks; `counts` are its stages' counters."""

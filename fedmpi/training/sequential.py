@@ -37,7 +37,7 @@ class Sequential:
     """Trains one client after another on this rank's model; a strategy sees it as its `Learner`.
 
     `begin` lays the received model into the flat values, `recall` one client's private part; `learn` trains from there,
-    and keeps the client's memory.  Losses stay on the device until the client is done, so that no step waits
+    and `save` saves the client's memory.  Losses stay on the device until the client is done, so that no step waits
     for the host.
     """
 
@@ -61,6 +61,7 @@ class Sequential:
         self.optimizer = course.optimizer(self.values, course.local.lr)
         self.wire = torch.zeros(layout.width, dtype=layout.dtype, device=flat.device)
         self.turn = Turn(torch.empty(0), torch.empty(0))
+        self.unsaved: tuple[int, int] | None = None  # the client learned last, and the round
 
     def start(self) -> None:
         """Take the model as it is now as every client's first, before the first round."""
@@ -105,7 +106,7 @@ class Sequential:
 
         It trains once, however many `times` it was drawn.
         """
-        client = self.recall(index)
+        client, self.unsaved = self.recall(index), None
         client.times = times
         self.model.train()
         if client.crossing + 1 < self.strategy.passes:
@@ -114,10 +115,15 @@ class Sequential:
         else:
             sums = self._learn(client)
             client.loss = self.turn.loss if np.isnan(client.loss) else client.loss
-            if client.examples:
-                self.keepsake.save(index, client.round)
+            self.unsaved = (index, client.round) if client.examples else None
         self._sums(sums)
         return Learned(self.wire, client.examples, client.steps, client.loss, self._counts())
+
+    def save(self) -> None:
+        """Save the memory of the client learned last, if its training made some."""
+        if self.unsaved is not None:
+            self.keepsake.save(*self.unsaved)
+            self.unsaved = None
 
     def _learn(self, client: Client) -> Mapping[str, float]:
         """Let the strategy train the client and write its planes; return its sums."""

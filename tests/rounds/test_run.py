@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import fedmpi
 from fedmpi.job import JobError
 from fedmpi.plan.replica import Replica
+from fedmpi.records.memory import Memory
 from fedmpi.strategies import STRATEGIES
 from tests.blobs import SIZES, blobs
 from tests.blobs import job as blobs_job
@@ -240,6 +241,34 @@ def test_an_update_that_is_not_finite_ends_the_run_by_name(
         on(3, job, model=lambda shape, outputs: Bad(*shape, outputs), out=tmp_path / "run")
     assert caught.value.code == 1
     assert not (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "ditto", "fedper"])
+def test_a_client_unfit_for_the_sum_keeps_nothing_of_its_round(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    class Bad(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * (float("nan") if self.training and len(x) == 3 else 1.0)
+
+    clients: list[int] = []
+    save = Memory.save
+
+    def noted(memory: Memory, client: int, *rest: Any) -> None:
+        clients.extend([client] if memory.folder else [])  # not the try-out's
+        save(memory, client, *rest)
+
+    monkeypatch.setattr(Memory, "save", noted)
+    fedmpi.write_shards(tmp_path / "bad", blobs((8, 8, 3, 8)), holdout=0.0, classes=("a", "b", "c"))
+    job |= {"data": {"shards": str(tmp_path / "bad")}, "cohort": {}, "local": {"lr": 0.1, "batch": 0}, "model": "mine"}
+    job |= {"strategy": strategy}
+
+    def make(shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
+        return torch.nn.Sequential(Bad(*shape, 5), torch.nn.Tanh(), torch.nn.Linear(5, outputs))
+
+    with pytest.raises(fedmpi.Refused, match="site-2.*not finite"):
+        on(3, job, model=make, out=tmp_path / "run")
+    assert sorted(clients) == [0, 1, 3]
 
 
 def test_an_error_in_a_users_model_is_told_in_one_line_before_a_round(job: dict[str, Any]) -> None:
