@@ -17,8 +17,8 @@ class Stage:
     or a site's ("domain"); `decode` in reverse order on the way in, at home.  Both may work in place, and return the
     result.  `rides` says whether the results can be summed ("reduce"), lie side by side ("rows"), or come alone
     ("deliver").  `place` says whether a stage works on values before their weights ("value"), on weighted ones
-    ("weighed") or on integers ("integer"); neither `place` nor `acts_on` goes back along a pipeline.  An `elementwise` stage treats every
-    value alike, so a path may hand it one piece after another.
+    ("weighed") or on integers ("integer"); neither `place` nor `acts_on` goes back along a pipeline.
+    An `elementwise` stage treats every value alike, so a path may hand it one piece after another.
 
     A stage on a rank's sum sees its planes `(up * size,)` alone, once in a crossing, and is of weighted values or
     integers.  It may change their type and size, which `wire` then says; the tail travels apart, as it is.
