@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedmpi import job
 from fedmpi.evaluation import TASKS
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Engine, Facts, Layout, State
+from fedmpi.flow import Engine, Facts, Layout, Learned, Memory, Passage, State
 from fedmpi.plan import assemble
 from fedmpi.plan.replica import Replica
 from fedmpi.rounds.loops import LOOPS
@@ -162,15 +162,23 @@ class Rig:
     state: State
     strategy: Strategy
     engine: Engine
+    memory: Memory | None
+    shards: Toy
 
     def learned(self, client: int, round: int = 1) -> Tensor:
         """Return the wire of a client that starts from the received model, a copy; its memory is saved."""
         self.state.round = round
         self.engine.receive()
-        self.engine.begin()
-        wire = self.engine.learn(client).wire.clone()
-        self.engine.save()
-        return wire
+        learned, passage = self.train(client)
+        learned.save(self.memory, passage)
+        return learned.rows[0].clone()
+
+    def train(self, client: int, times: int = 1) -> tuple[Learned, Passage]:
+        """Return what a client learns from the received model, of which nothing is saved, and the passage."""
+        one = np.array([client])
+        passage = Passage(self.state.round, self.layout, one, self.shards.sizes(one), np.array([times]))
+        [learned] = self.engine.train(np.zeros(1, np.int64), passage)
+        return learned, passage
 
 
 def rig(
@@ -205,4 +213,4 @@ def rig(
     state.counts[:] = flat.whole.received.numpy()
     state.round = 1
     plan.strategy.begin(state, replica.layout, plan.everyone())
-    return Rig(flat, replica.layout, state, plan.strategy, replica.engine)
+    return Rig(flat, replica.layout, state, plan.strategy, replica.engine, replica.memory, shards)

@@ -1,65 +1,97 @@
-"""The pipeline of a job's stages, in its order, with the weighing in its place; impossible orders are refused."""
+"""The pipeline of a run's stages at work: what they need of ranks and clients, and what they tell."""
 
 from __future__ import annotations
 
-from fedmpi.aggregation.stages import STAGES, Stage, Weigh
-from fedmpi.job import Aggregation, JobError, nearest
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-PLACES = {"value": "values", "weighed": "weighted values", "integer": "integers"}  # in order, and what a stage works on
+from torch import Tensor
+
+from fedmpi.aggregation.stages import Stage
+from fedmpi.flow import Comm, Passage
 
 
-def pipeline(aggregation: Aggregation, cap: int, clients: int) -> list[Stage]:
-    """Return the stages of a reduce path: values, then the weighing, then integers.
+class Pipeline(list[Stage]):
+    """The stages of a run in their order, each under its name in the job."""
 
-    `cap` is the examples at which a client's weight is 1, `clients` the most in one round.  JobError for an unknown
-    stage or option, a stage twice, or an impossible order.
-    """
-    stages: list[Stage] = []
-    names: list[str] = []
-    bound: float | None = None
-    order = list(PLACES)
-    for component in aggregation.stages:
-        field = f"aggregation.stages.{component.name}"
-        stage = STAGES.choose(component, field, cap=cap, clients=clients, clipped=bound)
-        if component.name in names:
-            raise JobError(f"aggregation.stages: {component.name} is there twice; once is enough")
-        if stage.acts_on not in ("client", "rank"):
-            raise JobError(
-                f"aggregation.stages: {component.name} acts on {stage.acts_on!r}; the reduce path has 'client' and "
-                f"'rank'{nearest(stage.acts_on, ('client', 'rank'))}"
-            )
-        if len(stage.count()) != len(stage.counters):
-            raise JobError(
-                f"aggregation.stages: {component.name} counts {len(stage.count())} numbers and names "
-                f"{len(stage.counters)} counters for them"
-            )
-        if "reduce" not in stage.rides:
-            raise JobError(f"aggregation.stages: {component.name} cannot be summed, which the reduce path does")
-        if hasattr(stage, "integers"):  # earlier versions read it, and its order would now be another
-            raise JobError(f"aggregation.stages: {component.name} has integers; say place = 'integer' (or 'value')")
-        if stage.place not in PLACES:
-            raise JobError(
-                f"aggregation.stages: {component.name} has the place {stage.place!r}; there are {', '.join(PLACES)}"
-                f"{nearest(stage.place, PLACES)}"
-            )
-        if stage.acts_on == "rank" and stage.place == "value":
-            raise JobError(
-                f"aggregation.stages: {component.name} acts on a rank's sum, which is of weighted values; say "
-                f"place = 'weighed' (or 'integer')"
-            )
-        if stages and stages[-1].acts_on == "rank" and stage.acts_on == "client":
-            raise JobError(
-                f"aggregation.stages: {component.name} acts on each client's update, but {names[-1]} before it on a "
-                f"rank's sum of them; put {component.name} first"
-            )
-        if stages and order.index(stage.place) < order.index(stages[-1].place):
-            raise JobError(
-                f"aggregation.stages: {component.name} works on {PLACES[stage.place]}, but {names[-1]} before it on "
-                f"{PLACES[stages[-1].place]}; put {component.name} first"
-            )
-        bound = bound if stage.bound is None else stage.bound
-        stages.append(stage)
-        names.append(component.name)
-    first = next((at for at, stage in enumerate(stages) if stage.place != "value"), len(stages))
-    stages.insert(first, Weigh(cap))
-    return stages
+    def __init__(self, stages: Iterable[Stage] = (), names: Iterable[str] = ()) -> None:
+        super().__init__(stages)
+        self.names = tuple(names) or tuple(type(stage).__name__.lower() for stage in self)
+
+    def named(self) -> zip[tuple[str, Stage]]:
+        """Return the stages with their names."""
+        return zip(self.names, self, strict=True)
+
+    @property
+    def exact(self) -> bool:
+        """Return whether a stage promises sums of the same bits in every order."""
+        return any(stage.place == "integer" for stage in self)
+
+    @property
+    def hides(self) -> bool:
+        """Return whether nothing may be told of a single client."""
+        return any(stage.hides for stage in self)
+
+    @property
+    def memory(self) -> dict[str, str]:
+        """Return what each client keeps for the stages, with the kind of each."""
+        return {name: kind for stage in self for name, kind in stage.memory.items()}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Return the stages' coordinates on the tail, with the weighting of each."""
+        return {name: weighting for stage in self for name, weighting in stage.notes.items()}
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Return the fixed totals by weighting; {} where the sum is divided by the observed ones."""
+        return {name: total for stage in self for name, total in stage.totals.items()}
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Return the names of what the stages count."""
+        return tuple(name for stage in self for name in stage.counters)
+
+    def join(self, comm: Comm, launch: int) -> None:
+        """Let the stages of every rank meet.  Collective."""
+        for stage in self:
+            stage.join(comm, launch)
+
+    def counted(self) -> dict[str, int]:
+        """Return what this rank's stages counted since the last call, by name."""
+        return {name: number for stage in self for name, number in zip(stage.counters, stage.count(), strict=True)}
+
+    def ledgers(self) -> dict[str, Any]:
+        """Return what stages tell of a crossing at home, each under its name; nothing of those with nothing to tell."""
+        ledgers = {name: stage.ledger() for name, stage in self.named()}
+        return {name: ledger for name, ledger in ledgers.items() if ledger}
+
+    def charges(self, passage: Passage) -> dict[str, Any]:
+        """Return what it costs to release a crossing's sum, by stage; {} where it costs nothing."""
+        charges = {name: stage.charge(passage) for name, stage in self.named()}
+        return {name: charge for name, charge in charges.items() if charge}
+
+    @property
+    def keeps(self) -> bool:
+        """Return whether a stage has a state from round to round: the same on every rank."""
+        return any(owns(stage, "state") for stage in self)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return this rank's tensors of all stages for a checkpoint, by stage and name."""
+        return {f"{name}.{part}": value for name, stage in self.named() for part, value in stage.state().items()}
+
+    def load(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Let the stages go on from states by `state`, of one or several ranks."""
+        for name, stage in self.named():
+            own = f"{name}."
+            parts = [
+                {part.removeprefix(own): value for part, value in state.items() if part.startswith(own)}
+                for state in states
+            ]
+            if owns(stage, "load"):
+                stage.load([part for part in parts if part])
+
+
+def owns(stage: Stage, method: str) -> bool:
+    """Return whether a stage has a method of its own: the rest do nothing, and need no call."""
+    return getattr(type(stage), method) is not getattr(Stage, method) or method in vars(stage)

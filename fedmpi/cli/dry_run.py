@@ -6,9 +6,9 @@ import tomli_w
 from rich.console import Console
 from rich.table import Table
 
-from fedmpi.aggregation import ReducePath
 from fedmpi.comm import Solo
 from fedmpi.flat import FlatModel
+from fedmpi.flow import HEADER
 from fedmpi.job import Job
 from fedmpi.plan import Plan, assemble, resolved_table
 from fedmpi.rounds.loops import LOOPS
@@ -31,12 +31,12 @@ def figures(plan: Plan, ranks: int) -> dict[str, str]:
     """Return the figures to know before a long run, each in words."""
     flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype)
     layout = plan.layout(flat)
-    path = ReducePath(Solo(), plan.stages, layout, flat.device)
-    down = plan.strategy.down * flat.size * flat.values.itemsize + 64 + 8 * flat.whole.size
+    path = plan.path(Solo(), layout, flat.device)
+    down = plan.strategy.down * flat.size * flat.values.itemsize + 8 * (HEADER + flat.whole.size)
     planes = (flat.values.numel() + flat.grads.numel() + layout.width) * flat.values.itemsize
     memory = planes + down + path.bytes
     serving = ranks if plan.job.server.trains or ranks == 1 else ranks - 1
-    held = sum(keepsake_sizes(plan.strategy, flat).values()) * flat.values.itemsize
+    held = sum(keepsake_sizes(plan.strategy, flat, plan.stages.memory, layout.up).values()) * flat.values.itemsize
     own = {"clients/": f"{held:,} bytes that each client keeps, in three slots of the run folder"} if held else {}
     return {
         "parameters": f"{flat.count:,} trained, {flat.size:,} values travel as {str(plan.dtype)[6:]}",

@@ -7,9 +7,9 @@ from fedmpi.flow.comm import Comm, Pending
 from fedmpi.flow.engine import Engine, Learned
 from fedmpi.flow.facts import Facts
 from fedmpi.flow.keys import entropy, key, keys
-from fedmpi.flow.layout import Layout
+from fedmpi.flow.layout import TOTALS, Layout
 from fedmpi.flow.losses import losses_of
-from fedmpi.flow.passage import REASONS, Clients, Passage, Unfit
+from fedmpi.flow.passage import REASONS, Clients, Passage, Places, Unfit
 from fedmpi.flow.protocols import LOWER, Examples, Memory, Task
 from fedmpi.flow.state import HEADER, SAID, State
 from fedmpi.flow.strategy import Strategy
@@ -22,6 +22,7 @@ __all__ = [
     "LOWER",
     "REASONS",
     "SAID",
+    "TOTALS",
     "Batch",
     "Client",
     "Clients",
@@ -35,6 +36,7 @@ __all__ = [
     "Memory",
     "Passage",
     "Pending",
+    "Places",
     "Refused",
     "Rule",
     "State",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedmpi.tell import Interrupted
 
-HEADER = 8  # 64-bit words behind the planes: 64 bytes, so one Bcast carries both
+HEADER = 16  # 64-bit words behind the planes: 128 bytes, so one Bcast carries both
 SAID = 4  # of them the strategy's scalars, float64
 
 
@@ -50,6 +50,15 @@ class State:
     @crossing.setter
     def crossing(self, value: int) -> None:
         self.header[1] = value
+
+    @property
+    def launch(self) -> int:
+        """The number of this launch of the run, from 1: keys of masks and noise are of one launch."""
+        return int(self.header[4])
+
+    @launch.setter
+    def launch(self, value: int) -> None:
+        self.header[4] = value
 
     @property
     def done(self) -> bool:

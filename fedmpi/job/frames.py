@@ -13,6 +13,8 @@ from fedmpi.job.words import JobError
 
 Optimizer = Annotated[Component, named("sgd")]
 Schedule = Annotated[Component, named("constant")]  # of a learning rate, over rounds
+Engine = Annotated[Component, named("sequential")]
+Path = Annotated[Component, named("reduce")]
 
 
 class Frame(BaseModel):
@@ -60,7 +62,7 @@ class Local(Frame):
 
     `remainder`: the examples of an epoch behind its last whole batch are a smaller batch ("keep"), are left out of this
     epoch ("drop") or join the batch before them ("merge").  A client with fewer examples than a batch has one batch, of
-    all its examples, in every case.
+    all its examples, in every case.  `engine` is the way of clients' training on a rank.
     """
 
     optimizer: Optimizer = Component(name="sgd")
@@ -73,10 +75,11 @@ class Local(Frame):
     l2: NonNegative = 0.0
     clip: Positive | None = None  # L2 norm of a step's gradient
     schedule: Schedule = Component(name="constant")
+    engine: Engine = Component(name="sequential")
 
 
 class Aggregation(Frame):
-    """The weights of clients, and the `stages` of an update on its way, in their order.
+    """The weights of clients, the `path` of their updates, and its `stages`, in their order.
 
     A client weighs min(examples / `cap`, 1), where the cap is the size of the largest client if not given; with
     "uniform" `weights` all clients weigh the same.
@@ -85,6 +88,7 @@ class Aggregation(Frame):
     weights: Literal["examples", "uniform"] = "examples"
     cap: Annotated[int, Field(gt=0, lt=2**53)] | None = None
     stages: Annotated[tuple[Named, ...], Listed] = ()
+    path: Path = Component(name="reduce")
 
 
 class Server(Frame):

@@ -10,7 +10,7 @@ from fedmpi.flow import Refused
 from fedmpi.job.component import Component
 from fedmpi.job.imported import imported, is_own
 from fedmpi.job.signature import Options, checked, options, taken
-from fedmpi.job.words import JobError, because, nearest, shown, toml
+from fedmpi.job.words import JobError, article, because, nearest, shown, toml
 
 Made = TypeVar("Made")
 
@@ -78,8 +78,8 @@ class Registry(dict[str, Callable[..., Made]]):
             reason = because(error) if own.place(error) is None else own.line(error)
             raise JobError(f"{field}: {shown(name, quotes=False)}: {reason}") from error
         if not isinstance(product, self.of):
-            wanted = self.of.__name__
-            raise JobError(f"{field}: {shown(name)} gave a {type(product).__name__}; it should be a {wanted}")
+            gave, wanted = (f"{article(kind.__name__)} {kind.__name__}" for kind in (type(product), self.of))
+            raise JobError(f"{field}: {shown(name)} gave {gave}; it should be {wanted}")
         return product
 
     def spelled(self, name: str, value: Any = None) -> str:

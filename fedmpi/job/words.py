@@ -47,6 +47,11 @@ def shown(value: Any, quotes: bool = True) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def article(word: str) -> str:
+    """Return the article before a word: "an" before a vowel, "a" otherwise."""
+    return "an" if word[:1].lower() in "aeio" else "a"
+
+
 def toml(value: Any) -> str:
     """Return a value as a job writes it, cut where it is long."""
     return json.dumps(value) if isinstance(value, (str, bool, list)) else shown(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedmpi import optim
-from fedmpi.aggregation import Stage, pipeline
+from fedmpi.aggregation import PATHS, Pipeline, pipeline
 from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardError, ShardSet
 from fedmpi.evaluation import Scorer, higher_is_better
@@ -48,7 +48,8 @@ def assemble(
     job = _checked(job, strategy)
     sampler = made_sampler(job, shards)
     assert job.aggregation.cap is not None
-    stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most)
+    rides = getattr(PATHS.find(job.aggregation.path.name), "rides", "reduce")
+    stages = pipeline(job.aggregation, job.aggregation.cap, sampler.most, rides)
     loop = made_loop(job, loops)
     asked = Asked(job, shards, strategy, sampler, stages, loop, model, task)
     refuse(asked)
@@ -117,14 +118,14 @@ def _checked(job: Job, strategy: Strategy) -> Job:
     return checked
 
 
-def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Sequence[Stage]) -> Job:
+def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Pipeline) -> Job:
     """Return the job with the fields fixed by its components where it leaves them out."""
     changes: dict[str, Any] = {}
     # Large clients come more often already to a uniform mean: weighing them again would count their examples twice.
     weights = [*strategy.weights, *(["uniform"] if sampler.uniform else [])]
     if weights and "weights" not in job.aggregation.model_fields_set:
         changes["aggregation"] = job.aggregation.model_copy(update={"weights": weights[0]})
-    if job.threads is None and any(stage.exact for stage in stages):
+    if job.threads is None and stages.exact:
         # They promise the same bits on any number of ranks, and torch's own sums depend on the number of threads.
         changes["threads"] = 1
     return job.model_copy(update=changes)

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from fedmpi import optim
-from fedmpi.aggregation import Stage
+from fedmpi.aggregation import PATHS, Path, Pipeline
 from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Scorer
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Examples, Layout, Task
-from fedmpi.job import Job
+from fedmpi.flow import Comm, Engine, Examples, Layout, Task
+from fedmpi.job import Job, JobError
 from fedmpi.plan.stop import Stopper
 from fedmpi.strategies import Strategy
-from fedmpi.training import Course
+from fedmpi.training import ENGINES, Course
 
 
 @runtime_checkable
@@ -56,7 +56,7 @@ class Plan:
     model: nn.Module
     dtype: torch.dtype
     strategy: Strategy
-    stages: list[Stage]
+    stages: Pipeline
     cohort: int  # clients a round, as asked
     sampler: Sampler
     loop: Loop
@@ -66,11 +66,6 @@ class Plan:
     metrics: tuple[str, ...]
     stopper: Stopper
     notes: list[str] = field(default_factory=list)  # lines for a person, by the try-out
-
-    @property
-    def exact(self) -> bool:
-        """Return whether a stage promises the same bits at any number of ranks."""
-        return any(stage.exact for stage in self.stages)
 
     def scorer(self, device: torch.device) -> Scorer:
         """Return the scorer of models on a device."""
@@ -87,17 +82,42 @@ class Plan:
         assert cap is not None
         return {"uniform": float(len(sizes)), "examples": float(np.minimum(sizes / cap, 1.0).sum())}
 
+    def path(self, comm: Comm, layout: Layout, device: torch.device, staged: bool = False) -> Path:
+        """Return a rank's path of updates, one after another of this job's stages."""
+        return PATHS.choose(
+            self.job.aggregation.path, comm=comm, stages=self.stages, layout=layout, device=device, staged=staged
+        )
+
+    def engine(self, **given: Any) -> Engine:
+        """Return a rank's engine of training; `given` are the arguments of ENGINES."""
+        return ENGINES.choose(self.job.local.engine, course=self.course(), keeps=self.stages.memory, **given)
+
     def layout(self, flat: FlatModel) -> Layout:
         """Return the layout of this job's wire."""
-        start = flat.shared.start
+        start, strategy, stages = flat.shared.start, self.strategy, self.stages
+        for name in stages.notes:
+            if name in strategy.sums:
+                raise JobError(
+                    f"aggregation.stages: a stage notes {name!r}, which {self.job.strategy.name} sums; give one of "
+                    f"them another name"
+                )
+        weights = tuple(
+            self.job.aggregation.weights if weighting == "job" else weighting
+            for weighting in (*strategy.up, *strategy.sums.values(), *stages.notes.values())
+        )
+        for weighting in weights if stages.totals else ():
+            if weighting != "none" and weighting not in stages.totals:
+                raise JobError(
+                    f"aggregation.stages: the total of {', '.join(stages.totals)} is fixed, and {weighting!r} weighs "
+                    f"a plane or a sum of {self.job.strategy.name}; let aggregation.weights be another"
+                )
         return Layout(
             size=flat.size,
             trained=slice(0, flat.trained.stop - start),
             dtype=flat.dtype,
-            up=len(self.strategy.up),
-            weights=tuple(
-                self.job.aggregation.weights if weighting == "job" else weighting
-                for weighting in (*self.strategy.up, *self.strategy.sums.values())
-            ),
-            sums=tuple(self.strategy.sums),
+            up=len(strategy.up),
+            weights=weights,
+            sums=tuple(strategy.sums),
+            notes=tuple(stages.notes),
+            fixed=stages.totals,
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
-from fedmpi.aggregation import Stage
+from fedmpi.aggregation import Pipeline
 from fedmpi.cohort.samplers import Sampler
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import TASKS
@@ -25,7 +25,7 @@ class Asked:
     shards: ShardSet
     strategy: Strategy
     sampler: Sampler
-    stages: Sequence[Stage]
+    stages: Pipeline
     loop: Loop
     model: nn.Module | Callable[..., nn.Module] | None  # the script's own
     task: Task | type | None  # the script's own
@@ -84,11 +84,22 @@ def bounded_whole_updates(asked: Asked) -> str | None:
     """A server relying on its clients' whole updates would differ from them where a stage bounds these."""
     if not asked.strategy.whole_update:
         return None
-    bounds = [type(stage).__name__.lower() for stage in asked.stages if stage.bound is not None]
+    bounds = [name for name, stage in asked.stages.named() if stage.bound is not None]
     if not bounds:
         return None
     name = asked.job.strategy.name
     return f"aggregation.stages: {bounds[0]} given, but {name} sends changes that must arrive whole"
+
+
+def kept_in_half_a_round(asked: Asked) -> str | None:
+    """What clients keep for a stage is saved once a round, and so goes with one crossing."""
+    if not asked.stages.memory or asked.strategy.passes == 1:
+        return None
+    name = next(name for name, stage in asked.stages.named() if stage.memory)
+    return (
+        f"aggregation.stages: {name} keeps a memory of each client, but {asked.job.strategy.name} crosses "
+        f"{asked.strategy.passes} times a round, and all but one would be lost; leave {name} out"
+    )
 
 
 def drawn_twice(asked: Asked) -> str | None:
@@ -117,7 +128,7 @@ def stop_without_scores(asked: Asked) -> str | None:
 
 def stop_without_own_scores(asked: Asked) -> str | None:
     """A stop looks at clients' own models where no model is common, so they must be scored."""
-    scored = asked.job.evaluation.clients and asked.shards.heldout_examples
+    scored = asked.job.evaluation.clients and asked.shards.heldout_examples and not asked.stages.hides
     if not asked.looks or scored or asked.strategy.common or not asked.personal:
         return None
     return (
@@ -131,6 +142,7 @@ REFUSALS: tuple[Callable[[Asked], str | None], ...] = (
     one_model_for_many,
     other_weights,
     bounded_whole_updates,
+    kept_in_half_a_round,
     drawn_twice,
     no_metrics,
     stop_without_scores,

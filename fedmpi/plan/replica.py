@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from fedmpi.flat import FlatModel
 from fedmpi.flow import Engine, Examples, Layout, State
 from fedmpi.plan.plan import Plan
 from fedmpi.records.memory import Memory
-from fedmpi.training import Sequential, keepsake_sizes
+from fedmpi.training import keepsake_sizes
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,28 @@ class Replica:
         examples: Examples | None = None,
         clients: Path | None = None,
         writes: bool = True,
-        engine: Callable[..., Engine] = Sequential,
+        engine: Callable[..., Engine] | None = None,
     ) -> Replica:
         """Return the plan's model on a device, ready for a first broadcast.
 
         `staged` gives MPI host buffers of its own, as a GPU needs them; True does so on the host too.  Clients train on
         `examples`, the plan's shard set where None.  Their memory lies in the folder `clients`, in this process alone
-        where None; it is only read where `writes` is False.
+        where None; it is only read where `writes` is False.  `engine` makes another engine than the plan's.
         """
         job, device = plan.job, torch.device(device)
         flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)
         layout = plan.layout(flat)
         pin = device.type == "cuda"
         state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin, flat.whole.size)
-        width = sum(keepsake_sizes(plan.strategy, flat).values())
+        width = sum(keepsake_sizes(plan.strategy, flat, plan.stages.memory, layout.up).values())
         memory = Memory(clients, width, flat.dtype, job.checkpoint.every, writes) if width else None
         staged = device.type != "cpu" if staged is None else staged
-        shards = plan.shards if examples is None else examples
-        trainer = engine(plan.course(), flat, layout, state, shards, memory, staged)
-        return cls(flat, layout, state, trainer, memory, staged)
+        given: Mapping[str, Any] = {
+            "flat": flat,
+            "layout": layout,
+            "state": state,
+            "examples": plan.shards if examples is None else examples,
+            "memory": memory,
+            "staged": staged,
+        }
+        return cls(flat, layout, state, (engine or plan.engine)(**given), memory, staged)

@@ -16,7 +16,7 @@ from fedmpi import own
 from fedmpi.comm import Solo
 from fedmpi.evaluation import TASKS, Metric, Scorer, central
 from fedmpi.evaluation.vote import SoftVote
-from fedmpi.flow import Batch, Client, Examples, Refused
+from fedmpi.flow import Batch, Client, Engine, Examples, Passage, Refused
 from fedmpi.job import JobError
 from fedmpi.models import MODELS
 from fedmpi.plan.checked import Checked, labelled, reached
@@ -24,7 +24,7 @@ from fedmpi.plan.plan import Plan
 from fedmpi.plan.replica import Replica
 from fedmpi.plan.untouched import untouched
 from fedmpi.strategies import STRATEGIES
-from fedmpi.training import Sequential
+from fedmpi.training import Sequential, Single
 from fedmpi.training.batches import smallest, steps
 
 VALUES = 2**17  # of a batch that is tried: a larger batch is tried whole only where so few of its examples fail
@@ -121,7 +121,14 @@ class Trial:
         torch.set_num_threads(job.threads or Solo().place.threads)
         x, y = plan.shards.train(self.index)
         sample: Examples = Sample(plan.shards, (x[: self.full], y[: self.full]))
-        replica = Replica.of(plan, examples=sample, engine=partial(Tried, self, (x, y)))
+        learner = partial(Tried, self, (x, y))
+
+        def engine(**given: Any) -> Engine:
+            plan.engine(**given)  # it is made once, so that what it refuses is refused before any rank starts
+            return Sequential(plan.course(), **given, keeps=plan.stages.memory, learner=learner)
+
+        replica = Replica.of(plan, examples=sample, engine=engine)
+        plan.path(Solo(), replica.layout, replica.flat.device)
         plan.strategy.begin(replica.state, replica.layout, plan.everyone())
         self._play(replica)
 
@@ -141,14 +148,15 @@ class Trial:
         if strategy.common or plan.loop.votes:
             self._score(SoftVote([flat.model], self.task) if plan.loop.votes else flat.model, scored)
         if plan.sampler.asks:
-            engine.recall(self.index).objective()
+            engine.objective(self.index)
         self.doing = "trains"
+        client = np.array([self.index])
+        alone = Passage(1, replica.layout, client, self.sizes[client], np.ones(1, np.int64))
         while self.turn < 2 and self.taken < 2:
             for crossing in range(strategy.passes):
                 state.crossing = crossing
-                engine.begin()
-                engine.learn(self.index)
-                engine.save()
+                for learned in engine.train(np.zeros(1, np.int64), alone):
+                    learned.save(replica.memory, alone)
             self.switched = flat.scratch.switched()
             self.turn += 1
         if strategy.personalises and not plan.loop.votes:
@@ -202,8 +210,8 @@ class Trial:
                 central(model, self.task, x, y, streams, batch, "cpu")
 
 
-class Tried(Sequential):
-    """The engine of a trial: it takes the trial's batches, and looks at the first loss before it differentiates it."""
+class Tried(Single):
+    """The learner of a trial: it takes the trial's batches, and looks at the first loss before it differentiates it."""
 
     def __init__(self, trial: Trial, pair: tuple[Tensor, Tensor], *parts: Any) -> None:
         super().__init__(*parts)

@@ -27,6 +27,7 @@ class RunFolder:
         self.path = path
         self.job = path / "job.toml"
         self.journal = path / "journal.jsonl"
+        self.ledger = path / "ledger.jsonl"  # what releasing the rounds' sums has cost
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
         self.clients = path / "clients"  # what clients keep from round to round
@@ -65,7 +66,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove this folder's run, and nothing else."""
-        for file in (self.done, self.first, self.model, self.journal, self.job, self.path / "report.html"):
+        for file in (self.done, self.first, self.model, self.journal, self.ledger, self.job, self.path / "report.html"):
             if file.is_dir() and not file.is_symlink():
                 shutil.rmtree(file, ignore_errors=True)
             file.unlink(missing_ok=True)
@@ -118,6 +119,14 @@ class RunFolder:
         if (given is None and run.keys() & SEALED) or (given is not None and given != table_sum(table)):
             raise Refused(f"{self.job}: {CHANGED}")
         return table, given is not None
+
+    def launches(self) -> int:
+        """Return the number of launches that this folder's run has had; 0 where no run wrote its job."""
+        try:
+            run = self.sealed_job()[0].get("run", {})
+        except Refused:
+            return 0  # a new run's, or it was refused before
+        return int(run.get("launch", 1)) if run else 0
 
     def job_of(self, table: Mapping[str, Any]) -> Job:
         """Return the job of a table from `read_job`.  Refused where it is not valid."""

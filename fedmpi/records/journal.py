@@ -43,7 +43,7 @@ def sealed_journal(path: Path) -> tuple[list[dict[str, Any]], bool, bool]:
             for number, raw in enumerate(iter(lambda: file.readline(LARGEST), b""), 1):
                 text = raw.removesuffix(b"\n")
                 try:
-                    line, whole = _line(text) if text else (None, None)
+                    line, whole = parsed(text) if text else (None, None)
                 except (ValueError, RecursionError):
                     if text == raw and len(raw) < LARGEST:
                         torn = True  # it has no end
@@ -63,7 +63,7 @@ def sealed_journal(path: Path) -> tuple[list[dict[str, Any]], bool, bool]:
     return lines, all(sealed), torn
 
 
-def _line(text: bytes) -> tuple[dict[str, Any], bool]:
+def parsed(text: bytes) -> tuple[dict[str, Any], bool]:
     """Return a line, and whether it has a checksum.  ValueError where it is no table, or the checksum differs."""
     sealed = text[-TAIL:].startswith(MARK)
     if sealed:
@@ -96,14 +96,14 @@ class Journal:
         lines = [line for line in sealed_journal(self.path)[0] if line["round"] < round]
         aside = self.path.with_name(".journal.part")
         with aside.open("wb") as file:
-            file.writelines(_text(line) for line in lines)
+            file.writelines(rendered(line) for line in lines)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, self.path)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line.  Refused where the disk does not take it."""
-        text = _text(line)
+        text = rendered(line)
         try:
             with self.path.open("ab") as file:
                 file.write(text)
@@ -117,7 +117,7 @@ class Journal:
                 os.fsync(file.fileno())
 
 
-def _text(line: Mapping[str, Any]) -> bytes:
+def rendered(line: Mapping[str, Any]) -> bytes:
     """Return a line as JSON, with its checksum and a newline at its end."""
     body = json.dumps(line, allow_nan=False, separators=(",", ":")).encode()
     return body[:-1] + (b"," if line else b"") + _tail(body) + b"\n"

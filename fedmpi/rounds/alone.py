@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmpi import hear
-from fedmpi.flow import Comm, Examples, Learned
+from fedmpi.flow import Comm, Examples, Learned, Passage
 from fedmpi.plan import Plan
 from fedmpi.rounds.build import replica
 from fedmpi.rounds.first import alike
@@ -44,12 +44,13 @@ class Alone:
             raise Interrupted("stopped before its end: a baseline keeps nothing halfway, it is begun anew")
         state, engine = self.replica.state, self.replica.engine
         engine.receive()
-        engine.begin()
         state.round = round
-        learned = engine.learn(client)
-        engine.save()
+        one = np.array([client])
+        passage = Passage(round, self.replica.layout, one, self.shards.sizes(one), np.ones(1, np.int64))
+        [learned] = engine.train(np.zeros(1, np.int64), passage)
+        learned.save(self.replica.memory, passage)
         state.received.copy_(self.replica.flat.values)
-        state.counts += learned.counts.numpy()
+        state.counts += learned.counts[0].numpy()
         return learned
 
     def scores(self, client: int) -> NDArray[np.float64]:

@@ -107,7 +107,8 @@ def _pooled(plan: Plan, federated: Plan, folder: RunFolder, on_round: OnRound) -
         learned = alone.learn(0, round)
         trained = time.perf_counter()
         last = round == job.rounds
-        line: Line = {"round": round, "clients": 1, "steps": learned.steps, "train_loss": _number(learned.loss)}
+        line: Line = {"round": round, "clients": 1, "steps": int(learned.steps[0])}
+        line["train_loss"] = _number(float(learned.loss[0]))
         line["evaluation"] = {}
         if last or (job.evaluation.every and round % job.evaluation.every == 0):
             clients = np.arange(shards.clients) if last else federated.sampler.draw(round + 1).clients
@@ -139,7 +140,7 @@ def _local(plan: Plan, comm: Comm, folder: RunFolder, on_round: OnRound) -> None
                 learned = alone.learn(client, round)
                 if round in points:
                     row = rows[points.index(round), client]
-                    row[0] = learned.loss
+                    row[0] = float(learned.loss[0])
                     row[1:] = torch.from_numpy(alone.scores(client))
         except Interrupted as interrupted:  # the other ranks are told after the reduction
             stopped = interrupted

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from fedmpi.aggregation import ReducePath
 from fedmpi.cohort.seating import Seating
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Examples
@@ -49,7 +48,7 @@ def build(
         comm.me, comm.size, job.server.trains, lambda clients: work(plan.shards.sizes(clients), job.local), stay
     )
     scores = Scores(plan, copy.engine, model, flat.model, plan.scorer(flat.device))
-    path = ReducePath(comm, plan.stages, layout, flat.device, copy.staged)
+    path = plan.path(comm, layout, flat.device, copy.staged)
     scribe = None
     if comm.is_home:
         plan.strategy.begin(state, layout, plan.everyone())
@@ -64,7 +63,7 @@ def begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None = Non
     seed of its own.
     """
     plan, flat, state = parts.plan, parts.flat, parts.state
-    state.round = 1
+    state.round = state.launch = 1
     state.counts[:] = flat.whole.received.numpy()
     values = flat.values
     for place in range(plan.strategy.models):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.cohort.samplers import Drawn
-from fedmpi.flow import Learned, Passage, Unfit
+from fedmpi.flow import Learned, Passage
 from fedmpi.rounds.drawing import draw
 from fedmpi.rounds.line import Line, Watch, add, counters, idle, seconds
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.scribe import Scribe
+from fedmpi.rounds.states import keep_states
 from fedmpi.rounds.tally import Tally
 from fedmpi.tell import note
 
@@ -24,13 +27,13 @@ WHOLE = (
 )
 
 
-def crossings(parts: Parts, counted: Sequence[str] = ()) -> Iterator[Crossing]:
+def crossings(parts: Parts) -> Iterator[Crossing]:
     """Yield one crossing after another, until home ends the run; the same calls on every rank.
 
     Home's state must hold the first model.  Afterwards every rank's state holds the final one.  Where the strategy has
-    two passes a round is two crossings, by the same cohort.  `counted` are the names of the stages' counters.
+    two passes a round is two crossings, by the same cohort.  Before a crossing begins, home has written what it costs.
     """
-    comm, state = parts.comm, parts.state
+    comm, state, stages = parts.comm, parts.state, parts.plan.stages
     if comm.is_home and state.round > parts.plan.job.rounds:
         state.ended()  # a finished run, resumed
     crossing: Crossing | None = None
@@ -44,16 +47,36 @@ def crossings(parts: Parts, counted: Sequence[str] = ()) -> Iterator[Crossing]:
         watch.mark("received")
         parts.engine.receive()
         if not state.crossing:
+            keep_states(parts, state.round - 1)
             crossing = None
         drawn = draw(parts) if crossing is None else crossing.drawn
         if drawn is None:
             return
         due = parts.scores.due(state.round)
         columns = parts.scores.columns if due and crossing is None else ()
-        passage = Passage(state.round, drawn.clients, parts.layout, state.crossing)
-        tally = Tally(comm.size, len(drawn.clients), counted, columns, len(state.counts))
+        passage = _passage(parts, drawn)
+        if parts.scribe is not None and (charges := stages.charges(passage)):
+            parts.scribe.charge(passage, charges)
+        tally = Tally(comm.size, len(drawn.clients), stages.counters, columns, len(state.counts), stages.hides)
         crossing = Crossing(parts, passage, drawn, tally, watch, due, crossing)
         yield crossing
+
+
+def _passage(parts: Parts, drawn: Drawn) -> Passage:
+    """Return the passage of the crossing under way."""
+    comm, state, seating = parts.comm, parts.state, parts.seating
+    return Passage(
+        round=state.round,
+        layout=parts.layout,
+        clients=drawn.clients,
+        examples=parts.plan.shards.sizes(drawn.clients),
+        times=drawn.times,
+        crossing=state.crossing,
+        epoch=comm.epoch,
+        launch=state.launch,
+        members=comm.alive,
+        serving=tuple(seating.rank(seat) for seat in range(seating.seats)),
+    )
 
 
 @dataclass
@@ -89,42 +112,48 @@ class Crossing:
         if self.tally.scores:
             self.tally.score(place, self.parts.scores.client(int(self.drawn.clients[place])))
 
-    def train(self) -> Iterator[tuple[int, Learned]]:
-        """Score and train each client of this rank; yield its place in the cohort, and its update."""
-        parts, trained, scored = self.parts, 0.0, 0.0
-        for place in parts.seating.places(self.drawn.clients):
-            began = time.perf_counter()
+    def train(self) -> Iterator[Learned]:
+        """Score this rank's clients on the received model, then train them; yield their updates."""
+        parts = self.parts
+        places = np.array(parts.seating.places(self.drawn.clients), np.int64)
+        began = time.perf_counter()
+        for place in places.tolist():
             self.score_client(place)
-            begun = time.perf_counter()
-            yield place, parts.engine.learn(int(self.drawn.clients[place]), int(self.drawn.times[place]))
-            scored += begun - began
-            trained += time.perf_counter() - begun
+        begun = time.perf_counter()
+        yield from parts.engine.train(places, self.passage)
         if parts.memory is not None:
-            begun = time.perf_counter()
             parts.memory.sync(self.passage.round)
-            trained += time.perf_counter() - begun
-        self.seconds = trained, scored
+        self.seconds = time.perf_counter() - begun, begun - began
 
-    def of(self, place: int, learned: Learned) -> Passage:
-        """Return the passage of the update of the client at a place of the cohort."""
-        return self.passage.of(int(self.drawn.clients[place]), learned.examples, int(self.drawn.times[place]))
+    def of(self, learned: Learned) -> Passage:
+        """Return the passage of the clients just learned, with what the stages keep of them."""
+        return self.passage.of(learned.places, learned.memory)
 
-    def enter(self, place: int, learned: Learned, unfit: Unfit | None = None) -> None:
-        """Enter the counters of the client learned last, and save its memory.
+    def enter(self, learned: Learned, faults: NDArray[np.int64] | None = None) -> None:
+        """Enter the counters of clients just learned, and save what they keep.
 
-        `unfit` is the reason for an update that could not enter the sum: such a client keeps nothing of this round.
+        `faults` `(K, 2)` are the reason and the place of fault of each update that could not enter the sum, zeros for
+        the others: such a client keeps nothing of this round.
         """
-        reason, at = (unfit.reason, unfit.at) if unfit else (0, 0)
-        self.tally.client(place, learned.examples, learned.steps, learned.loss, reason, at)
-        if unfit is None:
-            self.tally.changed(learned.counts)
-            self.parts.engine.save()
+        faults = np.zeros((len(learned.places), 2), np.int64) if faults is None else faults
+        entered = faults[:, 0] == 0
+        self.tally.clients(learned, faults)
+        self.tally.changed(learned.counts, entered)
+        learned.save(self.parts.memory, self.passage, entered)
 
-    def arrive(self, counts: Mapping[str, int] = {}) -> Tensor:
-        """Return this rank's tally, complete, to be summed over ranks; `counts` are its stages' counters."""
-        self.tally.rank(self.parts.comm.me, *self.seconds, counts)
+    def arrive(self) -> Tensor:
+        """Return this rank's tally, complete, to be summed over ranks."""
+        self.tally.rank(self.parts.comm.me, *self.seconds, self.parts.plan.stages.counted())
         self.watch.mark("arrived")
         return self.tally.vector
+
+    def commit(self) -> None:
+        """Take the sum as agreed: from here on, what clients keep counts, and home steps.
+
+        Without membership nothing is sent for it: the next broadcast's header tells every rank that this round counts,
+        and memory is read up to its round.
+        """
+        self.watch.mark("reduced")
 
     # At home, once the sums are there.
 
@@ -136,7 +165,7 @@ class Crossing:
     @property
     def last(self) -> bool:
         """True in the last crossing of a round."""
-        return self.passage.attempt + 1 == self.parts.plan.strategy.passes
+        return self.passage.crossing + 1 == self.parts.plan.strategy.passes
 
     def ends(self) -> bool:
         """Complete the line of the model scored in this round; return True where the run ends with this model."""
@@ -166,7 +195,7 @@ class Crossing:
                 note(f"the model's {', '.join(map(repr, new))}: {rule}")
                 scribe.counts.update(new)
 
-    def close(self, sums: Mapping[str, float], up: int = 0, down: int = 0, stages: Mapping[str, Any] = {}) -> None:
+    def close(self, sums: Mapping[str, float], up: int = 0, down: int = 0) -> None:
         """Write the line of this crossing, and go on to the next crossing or round.
 
         `up` are the bytes sent by each rank beside its tally, `down` the bytes received by each beside the broadcast.
@@ -183,7 +212,8 @@ class Crossing:
             "idle": idle(serving),
             "lost": {"ranks": [], "clients": []},
         }
-        line |= {"stages": {**stages, **tally.counted}} if stages or tally.counted else {}
+        stages = {**parts.plan.stages.ledgers(), **tally.counted}
+        line |= {"stages": stages} if stages else {}
         line |= {"cohort": self.drawn.notes} if self.drawn.notes else {}
         self.line = add(self.before.line if self.before else {}, line)
         if not self.last:

@@ -30,8 +30,7 @@ def draw(parts: Parts) -> Drawn | None:
         return drawn
     losses = torch.zeros(len(drawn.clients), dtype=torch.float64)
     for place in parts.seating.places(drawn.clients):
-        parts.engine.begin()
-        losses[place] = parts.engine.recall(int(drawn.clients[place])).objective()
+        losses[place] = parts.engine.objective(int(drawn.clients[place]))
     parts.comm.reduce(losses)
     parts.comm.broadcast(losses)
     return sampler.sound(sampler.choose(drawn, losses.numpy()), sampler.most)

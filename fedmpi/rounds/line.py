@@ -27,14 +27,11 @@ class Watch:
 
 
 def counters(tally: Tally, sums: Mapping[str, float]) -> Line:
-    """Return the entries of a line about a crossing's updates."""
-    return {
-        "clients": len(tally.rows) - len(tally.unfit),
-        "weight": sums["weight"],
-        "examples": tally.examples,
-        "steps": tally.steps,
-        "train_loss": tally.loss,
-    }
+    """Return the entries of a line about a crossing's updates; none of single clients where the tally hides them."""
+    clients = {"clients": len(tally.rows) - len(tally.unfit), "weight": sums["weight"]}
+    if tally.hides:
+        return {**clients, "train_loss": None}
+    return {**clients, "examples": tally.examples, "steps": tally.steps, "train_loss": tally.loss}
 
 
 def seconds(watch: Watch, serving: float, training: float) -> dict[str, float]:

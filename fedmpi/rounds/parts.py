@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fedmpi.aggregation import ReducePath
+from fedmpi.aggregation import Path
 from fedmpi.cohort.seating import Seating
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Engine, Layout, State
@@ -27,7 +27,7 @@ class Parts:
     state: State
     engine: Engine
     memory: Memory | None  # None where clients keep nothing between rounds
-    path: ReducePath
+    path: Path
     seating: Seating
     scores: Scores
     scribe: Scribe | None  # on the scribe alone

@@ -21,6 +21,7 @@ from fedmpi.records.journal import TORN, sealed_journal
 from fedmpi.records.memory import Memory
 from fedmpi.records.seal import NONE, ordinary
 from fedmpi.rounds import first
+from fedmpi.rounds.keep import machine
 from fedmpi.rounds.line import Line
 from fedmpi.rounds.parts import Parts
 from fedmpi.tell import note
@@ -139,7 +140,7 @@ def _rounds(rounds: list[int]) -> str:
 def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: bool, table: Mapping[str, Any]) -> None:
     """Take the folder, and go on from `origin` or begin anew; at home, when every rank is ready.
 
-    `table` is the resolved job, as written to the folder.
+    `table` is the resolved job, written to the folder with the facts of this machine.
     """
     scribe = parts.scribe
     assert scribe is not None
@@ -149,6 +150,7 @@ def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: boo
         _fits(parts, origin)
     if overwrite:
         folder.clear()
+    parts.state.launch = folder.launches() + 1
     for text in origin.notes if origin else ():
         note(text)
     if origin is not None:
@@ -168,7 +170,7 @@ def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: boo
     folder.done.unlink(missing_ok=True)
     if origin is None or not folder.first.exists():
         first.keep(folder, parts.flat)
-    folder.write_job(table)
+    folder.write_job({**table, "run": {**machine(parts), "launch": parts.state.launch}})
 
 
 def _fits(parts: Parts, origin: Origin) -> None:
@@ -189,7 +191,7 @@ def _fits(parts: Parts, origin: Origin) -> None:
             f"and {job.model.name!r} has {len(parts.state.counts)}: it is not what it was when the run began"
         )
     kind = parts.flat.device.type
-    if origin.device is not None and origin.device.split(":")[0] != kind and parts.plan.exact:
+    if origin.device is not None and origin.device.split(":")[0] != kind and parts.plan.stages.exact:
         raise JobError(
             f"--resume: device: the run began on {origin.device} and would go on on {kind}, which gives other bits, "
             f"and the fixed-point stage promises the same; go on where it began"
@@ -208,7 +210,7 @@ def _same(old: Job, run: Mapping[str, Any], plan: Plan, reschedule: bool) -> boo
             "--resume: data.shards holds other data than the run began with; give the same, or another --out"
         )
     may = [*MAY_CHANGE]
-    if plan.exact:
+    if plan.stages.exact:
         may.remove("threads")  # torch's own sums depend on it, and such a job promises its bits
     first, last = old.rounds, plan.job.rounds
     both = [*range(1, min(first, last, 1000) + 1), min(first, last)]  # a schedule that counts the rounds differs there

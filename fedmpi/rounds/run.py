@@ -23,11 +23,12 @@ from fedmpi.plan.replica import Replica
 from fedmpi.records.folder import RunFolder
 from fedmpi.rounds import first
 from fedmpi.rounds.build import begin, build, replica
-from fedmpi.rounds.keep import keep, machine, unfinished
+from fedmpi.rounds.keep import keep, unfinished
 from fedmpi.rounds.listeners import Listener, OnRound, listeners
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.resume import Origin, find, go_on
+from fedmpi.rounds.states import bring, meet
 from fedmpi.tell import note
 
 
@@ -101,8 +102,10 @@ def train(
     if comm.is_home:
         tell.waiting(f"training: round {parts.state.round} of {plan.job.rounds}")
     try:
+        meet(parts)
         plan.loop.run(parts)
         _close(parts)
+        bring(parts)
         if parts.scribe is not None and folder is not None:
             keep(parts, folder)
     except Refused as refused:
@@ -149,7 +152,7 @@ def _start(
             begin(parts, model)
             parts.scores.ready()
             if folder is not None:  # now that every rank can begin
-                go_on(parts, folder, origin, overwrite, {**table_of(plan.job), "run": machine(parts)})
+                go_on(parts, folder, origin, overwrite, table_of(plan.job))
     except Refused as refused:
         error = refused
     comm.settle(error)

@@ -9,11 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from fedmpi import hear
-from fedmpi.flow import REASONS, State
+from fedmpi.flow import REASONS, Passage, State
 from fedmpi.plan import Plan
 from fedmpi.records.checkpoint import Checkpoints, pack, unpack
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
+from fedmpi.records.ledger import Ledger
 from fedmpi.records.memory import SLOTS_FILE, Memory
 from fedmpi.rounds.line import Line
 from fedmpi.rounds.listeners import Listener, reason
@@ -48,7 +49,9 @@ class Scribe:
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
         self.remembered: Mapping[str, int] = {}  # the facts of clients' memory for the next checkpoint
+        self.states: dict[int, dict[str, Tensor]] = {}  # of each rank's stages, for the next checkpoint
         self.journal = Journal(folder.journal) if folder else None
+        self.ledger = Ledger(folder.ledger) if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints, plan.job.checkpoint.keep) if folder else None
 
     @property
@@ -69,6 +72,9 @@ class Scribe:
         self.pending, self.before = metadata["pending"], metadata["elapsed"]
         self.remembered = metadata.get("clients", {})
         self.lines = lines
+        for name, tensor in unpack("stages", tensors).items():
+            rank, part = name.split(".", 1)
+            self.states.setdefault(int(rank), {})[part] = tensor
         self.journal.cut(metadata["round"])
         self.checkpoints.after(metadata["round"])
 
@@ -83,6 +89,12 @@ class Scribe:
             return
         if self.asked or hear.asked():
             self.state.ended(Interrupted.code)
+
+    def charge(self, passage: Passage, charges: Mapping[str, Any]) -> None:
+        """Write down what it costs to release a crossing's sum, before it begins."""
+        if self.ledger is not None:
+            at = {"round": passage.round, "crossing": passage.crossing, "launch": passage.launch}
+            self.ledger.write({**at, "charges": charges})
 
     def received(self) -> None:
         """Write the checkpoint of the received model, while the clients train on it."""
@@ -99,6 +111,8 @@ class Scribe:
     def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return a checkpoint's tensors and metadata."""
         tensors = {"planes": self.state.planes, **pack("strategy", self.strategy.state())}
+        for rank, state in self.states.items():
+            tensors |= pack(f"stages.{rank}", state)
         return tensors, {
             **self.facts,
             "round": self.state.round - 1,

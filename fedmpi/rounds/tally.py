@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi import hear
+from fedmpi.flow import Learned
 
 RANK = ("train", "evaluate", "asked")  # seconds, and whether it was asked to stop
 CLIENT = ("examples", "steps", "loss", "reason", "at")
@@ -23,10 +24,19 @@ class Tally:
 
     `counters` are the names of the stages' counters, summed over ranks; `scores` the names of clients' scores.  `whole`
     is the number of the model's counts and flags; `changes` `(2, whole)` are the sums of clients' changes to them, and
-    the numbers of clients with a change.
+    the numbers of clients with a change.  Where it `hides`, a client's row holds the reason of a fault alone.
     """
 
-    def __init__(self, size: int, clients: int, counters: Sequence[str], scores: Sequence[str], whole: int = 0) -> None:
+    def __init__(
+        self,
+        size: int,
+        clients: int,
+        counters: Sequence[str],
+        scores: Sequence[str],
+        whole: int = 0,
+        hides: bool = False,
+    ) -> None:
+        self.hides = hides
         self.counters, self.scores = tuple(counters), tuple(scores)
         wide, high = len(RANK) + len(self.counters), len(CLIENT) + len(self.scores)
         self.vector = torch.zeros(size * wide + clients * high + 2 * whole, dtype=torch.float64)
@@ -35,16 +45,20 @@ class Tally:
         self.rows: NDArray[np.float64] = numbers[size * wide :][: clients * high].reshape(clients, high)
         self.changes: NDArray[np.float64] = numbers[len(numbers) - 2 * whole :].reshape(2, whole)
 
-    def client(self, place: int, examples: int, steps: int, loss: float, reason: int, at: int = 0) -> None:
-        """Fill a client's row; `reason` is a key of REASONS where its update is unfit, `at` the value at fault."""
-        self.rows[place, : len(CLIENT)] = examples, steps, loss, reason, at
+    def clients(self, learned: Learned, faults: NDArray[np.int64]) -> None:
+        """Fill the rows of clients just learned; `faults` `(K, 2)`: a key of REASONS, and the value at fault."""
+        rows = np.zeros((len(learned.places), len(CLIENT)))
+        if not self.hides:
+            rows[:, 0], rows[:, 1], rows[:, 2] = learned.examples, learned.steps, learned.loss
+        rows[:, 3:] = faults
+        self.rows[learned.places, : len(CLIENT)] = rows
 
-    def changed(self, changes: Tensor) -> None:
-        """Add one client's changes `(whole,)` of the model's counts and flags."""
-        if len(changes):
-            moved = changes.numpy()
-            self.changes[0] += moved
-            self.changes[1] += moved != 0
+    def changed(self, changes: Tensor, entered: NDArray[np.bool_]) -> None:
+        """Add changes `(K, whole)` of the model's counts and flags by those clients that `entered` `(K,)`."""
+        if changes.shape[1]:
+            moved = changes.numpy()[entered]
+            self.changes[0] += moved.sum(0)
+            self.changes[1] += (moved != 0).sum(0)
 
     def score(self, place: int, row: NDArray[np.float64]) -> None:
         """Fill a client's scores `(scores,)`."""

@@ -131,6 +131,10 @@ class Strategy:
         """Move `state` by the mean planes `(up, size)`, whose memory is used up."""
         self.server.step(mean[0])
 
+    def moves(self, sums: Mapping[str, float]) -> bool:
+        """Return whether a round of these sums moves the model: one to which nobody came does not."""
+        return sums["clients"] > 0
+
     def share(self, plane: int, sums: Mapping[str, float]) -> float:
         """Return the part of everyone in this round, in a plane's own weighting."""
         weighting = self.layout.weights[plane]

@@ -1,8 +1,10 @@
-"""The learning of one client: engines, batches, schedules, memory."""
+"""The learning of clients: engines, batches, schedules, memory."""
 
 from fedmpi.training.course import Course
+from fedmpi.training.engines import ENGINES
 from fedmpi.training.keepsake import keepsake_sizes
 from fedmpi.training.schedules import SCHEDULES
 from fedmpi.training.sequential import Sequential
+from fedmpi.training.single import Single
 
-__all__ = ["SCHEDULES", "Course", "Sequential", "keepsake_sizes"]
+__all__ = ["ENGINES", "SCHEDULES", "Course", "Sequential", "Single", "keepsake_sizes"]

@@ -1,37 +1,50 @@
-"""A client's keepsake from round to round: the private part of its model, and its strategy's memory of it."""
+"""A client's keepsake from round to round: the private part of its model, its strategy's memory and the stages'."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Memory, Strategy
+from fedmpi.job import JobError, shown
 
 
-def keepsake_sizes(strategy: Strategy, flat: FlatModel) -> dict[str, int]:
-    """Return the numbers of values that each client keeps, by name: the private part, then the strategy's memory."""
+def keepsake_sizes(
+    strategy: Strategy, flat: FlatModel, keeps: Mapping[str, str] | None = None, up: int = 1
+) -> dict[tuple[str, str], int]:
+    """Return the numbers of values that each client keeps, by owner and name.
+
+    The private part of the model comes first, then the strategy's memory, then what the stages keep (`keeps`, by name
+    and kind) of updates of `up` planes.
+    """
     private = flat.shared.start
-    sizes = {"model": flat.size, "trained": flat.trained.stop - private, "scalar": 1}
-    own = {"private": private} if private else {}
-    return own | {name: sizes[kind] for name, kind in strategy.memory.items()}
+    sizes = {"model": flat.size, "trained": flat.trained.stop - private, "scalar": 1, "planes": up * flat.size}
+    own = {("model", "private"): private} if private else {}
+    own |= {("strategy", name): sizes[kind] for name, kind in strategy.memory.items()}
+    return own | {("stages", name): sizes[kind] for name, kind in (keeps or {}).items()}
 
 
 class Keepsake:
     """One client's keepsake at a time, its parts laid end to end in one vector; `memory` holds everybody's.
 
-    `parts` are the strategy's, by name, as views.  A client new to the run begins with `first`: the run's
-    first model, and zeros.
+    `parts` are the strategy's, by name, as views, and `staged` those of the stages.  A client new to the run begins
+    with `first`: the run's first model, and zeros.
     """
 
-    def __init__(self, strategy: Strategy, flat: FlatModel, memory: Memory | None) -> None:
+    def __init__(
+        self, strategy: Strategy, flat: FlatModel, memory: Memory | None, keeps: Mapping[str, str], up: int
+    ) -> None:
         self.flat, self.memory = flat, memory
-        self.kinds = dict(strategy.memory)
-        sizes = keepsake_sizes(strategy, flat)
+        self.models = [name for name, kind in strategy.memory.items() if kind == "model"]
+        sizes = keepsake_sizes(strategy, flat, keeps, up)
         self.vector = torch.zeros(sum(sizes.values()), dtype=flat.dtype, device=flat.device)
         pieces = dict(zip(sizes, torch.split(self.vector, list(sizes.values())), strict=True))
-        self.private = pieces.pop("private", None)
-        self.parts: dict[str, Tensor] = pieces
+        self.private = pieces.get(("model", "private"))
+        self.parts: dict[str, Tensor] = {name: part for (owner, name), part in pieces.items() if owner == "strategy"}
+        self.staged: dict[str, Tensor] = {name: part for (owner, name), part in pieces.items() if owner == "stages"}
         self.first = torch.empty_like(self.vector)
         self.start()
 
@@ -40,9 +53,8 @@ class Keepsake:
         self.vector.zero_()
         if self.private is not None:
             self.private.copy_(self.flat.values[: len(self.private)])
-        for name, part in self.parts.items():
-            if self.kinds[name] == "model":
-                part.copy_(self.flat.values[self.flat.shared])
+        for name in self.models:
+            self.parts[name].copy_(self.flat.values[self.flat.shared])
         self.first.copy_(self.vector)
 
     def recall(self, client: int, upto: int) -> bool:
@@ -53,10 +65,21 @@ class Keepsake:
             self.flat.values[: len(self.private)].copy_(self.private)
         return last is not None
 
-    def save(self, client: int, round: int) -> None:
-        """Keep the client's memory, and the private part of its model, as of a round."""
-        if self.memory is None or not len(self.vector):
-            return
+    def take(self, memory: Mapping[str, Tensor]) -> None:
+        """Take the private part of the model in place, and the strategy's `memory`, into the vector.
+
+        Most strategies change their memory in place; a tensor that one laid in its place is copied.  JobError where it
+        is no such tensor.
+        """
         if self.private is not None:
             self.private.copy_(self.flat.values[: len(self.private)])
-        self.memory.save(client, round, self.vector)
+        for name, part in self.parts.items():
+            laid: object = memory.get(name)
+            if laid is part:
+                continue
+            if not isinstance(laid, Tensor) or laid.shape != part.shape:
+                there = tuple(laid.shape) if isinstance(laid, Tensor) else shown(laid)
+                raise JobError(
+                    f"strategy: left {there} as a client's memory {name!r}; it should be a tensor {tuple(part.shape)}"
+                )
+            part.copy_(laid.detach())

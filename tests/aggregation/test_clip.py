@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedmpi.aggregation.stages import Clip
-from fedmpi.flow import Layout, Passage
+from fedmpi.flow import Layout
 from tests.aggregation.test_stages import CAP, chain, drawn, every_dtype, fresh, lawful
+from tests.crossings import add, passage_of
 
 
 @every_dtype
@@ -26,7 +27,7 @@ def test_clip_bounds_what_is_trained_and_nothing_else(
     wire = torch.from_numpy(np.random.default_rng(seed).normal(size=layout.width) * 10.0**power).to(dtype)
     before = wire.clone()
     clip = Clip(bound)
-    passage = Passage(1, np.arange(1), layout, 0, 0, 10)
+    passage = passage_of(layout, 10)
     after = clip.encode(wire, passage)
 
     def trained(of: Tensor) -> np.ndarray[Any, Any]:
@@ -49,7 +50,7 @@ def test_clip_bounds_what_is_trained_and_nothing_else(
 def test_clip_takes_a_batch_of_clients_as_it_takes_each(dtype: torch.dtype) -> None:
     layout = Layout(12, slice(0, 9), dtype)
     wires = torch.stack(drawn(layout, 6, 5)[0])
-    passage = Passage(1, np.arange(6), layout)
+    passage = passage_of(layout, [1] * 6)
     one, all_at_once = Clip(0.5), Clip(0.5)
     each = torch.stack([one.encode(wire.clone(), passage) for wire in wires])
     torch.testing.assert_close(all_at_once.encode(wires.clone(), passage), each)
@@ -59,7 +60,7 @@ def test_clip_takes_a_batch_of_clients_as_it_takes_each(dtype: torch.dtype) -> N
 @every_dtype
 def test_clip_leaves_an_update_of_zero_alone(dtype: torch.dtype) -> None:
     layout = Layout(12, slice(0, 9), dtype)
-    wire = Clip(1.0).encode(torch.zeros(layout.width, dtype=dtype), Passage(1, np.arange(1), layout))
+    wire = Clip(1.0).encode(torch.zeros(layout.width, dtype=dtype), passage_of(layout, 1))
     assert not wire.any()
 
 
@@ -68,11 +69,11 @@ def test_a_clipped_update_enters_with_at_most_its_bound() -> None:
     layout = Layout(12, slice(0, 12), torch.float64)
     path = fresh(chain({"name": "clip", "bound": 0.5}), layout)
     for examples in (1, CAP, 3 * CAP):
-        path.begin()
-        path.add(
-            torch.full((layout.width,), 9.0, dtype=torch.float64), Passage(1, np.arange(1), layout).of(0, examples)
-        )
+        passage = passage_of(layout, examples)
+        path.begin(passage)
+        add(path, torch.full((layout.width,), 9.0, dtype=torch.float64), passage)
         entered = float(torch.linalg.vector_norm(layout.planes(path.sum)))
         assert entered == pytest.approx(0.5 * min(examples / CAP, 1.0))
-    assert path.counters() == {"clipped": 3}
-    assert path.counters() == {"clipped": 0}
+    [clip, _] = path.stages
+    assert clip.count() == (3,)
+    assert clip.count() == (0,)

@@ -11,8 +11,9 @@ import torch
 
 from fedmpi.aggregation import ReducePath, pipeline
 from fedmpi.comm import Solo
-from fedmpi.flow import Layout, Passage, Unfit
+from fedmpi.flow import Layout
 from fedmpi.job import Aggregation
+from tests.crossings import add, passage_of
 from tests.fake import Fake, launch
 
 FIXED = ["fixed-point"]
@@ -50,11 +51,11 @@ def crossing(
         path = made(comm, layout, stages, stage)
         ranks = list(range(size)) if home_serves or size == 1 else list(range(1, size))
         for _ in range(rounds):
-            path.begin()
-            passage = Passage(1, np.arange(CLIENTS), layout)
+            passage = passage_of(layout, [examples(client) for client in range(CLIENTS)])
+            path.begin(passage)
             for client in range(CLIENTS):
                 if ranks[int(client**0.5) % len(ranks)] == comm.me:  # 1, 3, 5, 2 clients; none beyond the fourth
-                    path.add(update(client, layout), passage.of(client, examples(client)))
+                    add(path, update(client, layout), passage, client)
             tally = torch.full((3,), float(comm.me + 1), dtype=torch.float64)
             got = path.collect(passage, tally)
         if got is None:
@@ -107,8 +108,8 @@ def test_the_tally_is_summed_beside_the_wire_in_one_reduction() -> None:
 
     def work(comm: Fake) -> list[str]:
         path = made(comm, layout, FIXED)
-        path.begin()
-        path.collect(Passage(1, np.arange(2), layout), torch.zeros(2))
+        path.begin(passage_of(layout, [1, 1]))
+        path.collect(passage_of(layout, [1, 1]), torch.zeros(2))
         return comm.traffic
 
     assert launch(3, work) == [["reduce"]] * 3
@@ -119,8 +120,8 @@ def test_a_round_without_a_client_is_a_mean_of_zero() -> None:
 
     def work(comm: Fake) -> Any:
         path = made(comm, layout, FIXED)
-        path.begin()
-        return path.collect(Passage(1, np.arange(0), layout), torch.zeros(1))
+        path.begin(passage_of(layout, []))
+        return path.collect(passage_of(layout, []), torch.zeros(1))
 
     planes, sums = launch(3, work)[0]
     assert not planes.any()
@@ -136,21 +137,20 @@ def test_bytes_are_what_travels(stages: list[Any], width: int) -> None:
 
 def test_an_unfit_client_is_as_if_it_had_not_come() -> None:
     layout = layout_of(torch.float32)
-    passage = Passage(1, np.arange(3), layout)
+    passage = passage_of(layout, [5, 5, 5])
     totals = []
     for bad in (True, False):
         path = made(Solo(), layout, FIXED)
-        path.begin()
+        path.begin(passage)
         for client in range(3):
             wire = update(client, layout)
             if client == 1:
                 if not bad:
                     continue
                 wire[7] = float("nan")
-                with pytest.raises(Unfit):
-                    path.add(wire, passage.of(client, 5))
+                assert add(path, wire, passage, client) == [1, 7]
             else:
-                path.add(wire, passage.of(client, 5))
+                assert add(path, wire, passage, client) == [0, 0]
         totals.append(path.collect(passage, torch.zeros(1)))
     assert totals[0] is not None
     assert totals[1] is not None
@@ -164,12 +164,12 @@ def test_sums_are_named_and_weighted_as_the_layout_says() -> None:
         layout_of(torch.float64), weights=("none", "none", "uniform", "examples", "none"), sums=("u", "e", "n")
     )
     path = made(Solo(), layout, [])
-    path.begin()
-    passage = Passage(1, np.arange(2), layout)
-    for client, (value, size) in enumerate([(1.0, 10), (4.0, 30)]):
+    passage = passage_of(layout, [10, 30])
+    path.begin(passage)
+    for client, value in enumerate([1.0, 4.0]):
         wire = torch.zeros(layout.width, dtype=torch.float64)
         layout.tail(wire)[2:] = value
-        path.add(wire, passage.of(client, size))
+        add(path, wire, passage, client)
     result = path.collect(passage, torch.zeros(1))
     assert result is not None
     assert result[1] == pytest.approx({"weight": 1.0, "clients": 2.0, "u": 2.5, "e": 3.25, "n": 5.0})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ from fedmpi.aggregation.stages import Stage, Weigh
 from fedmpi.comm import Solo
 from fedmpi.flow import Layout, Passage
 from fedmpi.job import Aggregation, Component, JobError
+from tests.crossings import add, passage_of
 
 OPTIONS = {"clip": {"bound": 1.0}}
 
@@ -131,7 +131,7 @@ class One(Says):
     """A number that the sum would spread over all values."""
 
     def encode(self, wire: torch.Tensor, passage: Passage) -> torch.Tensor:
-        return wire[:1].long()
+        return wire[..., :1].long()
 
 
 class Piecewise(Unsaid):
@@ -188,7 +188,7 @@ def test_a_bound_is_asked_of_any_stage(monkeypatch: pytest.MonkeyPatch) -> None:
         (Unsaid, "made 10 values of int64 of an update, where `wire` says 10 values of float32"),
         (Piecewise, "made 10 values of int64"),
         (One, "made 1 values of int64 of an update, where `wire` says 10"),
-        (Clients, "acts on 'clients'; the reduce path has 'client' and 'rank'; did you mean 'client'?"),
+        (Clients, "acts on 'clients'; there are client, rank, domain, home; did you mean 'client'?"),
         (Lost, "has the place 'integers'; there are value, weighed, integer; did you mean 'integer'?"),
         (Former, "own has integers; say place = 'integer' (or 'value')"),
         (Counts, "counts 0 numbers and names 1 counters"),
@@ -202,8 +202,8 @@ def test_a_stage_of_one_s_own_is_what_it_says(kind: type, words: str | None, mon
     def cross() -> None:
         stages = pipeline(Aggregation(stages=(Component(name="own"),)), 10, 1)
         path = ReducePath(Solo(), stages, layout, torch.device("cpu"))
-        path.begin()
-        path.add(torch.ones(layout.width), Passage(1, np.array([0]), layout).of(0, 10))
+        path.begin(passage_of(layout, 10))
+        add(path, torch.ones(layout.width), passage_of(layout, 10))
 
     if words is None:
         cross()

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedmpi.aggregation import STAGES, ReducePath, Stage, pipeline
-from fedmpi.aggregation.paths import reduce
+from fedmpi.aggregation.paths import entry
 from fedmpi.aggregation.stages import FixedPoint, Weigh
 from fedmpi.comm import Solo
-from fedmpi.flow import Layout, Passage, Unfit
+from fedmpi.flow import Layout
 from fedmpi.job import Aggregation, Component
+from tests.crossings import add, passage_of
 
 lawful = settings(derandomize=True, database=None, deadline=None, max_examples=40)
 WIDE = {"clip": {"bound": 1e6}}  # options that a stage must be given, and with which it changes no value
@@ -41,7 +42,7 @@ def chain(*names: str | dict[str, Any], cap: int = CAP, clients: int = MOST) -> 
 
 def fresh(stages: list[Stage], layout: Layout) -> ReducePath:
     path = ReducePath(Solo(), stages, layout, torch.device("cpu"))
-    path.begin()
+    path.begin(passage_of(layout, []))
     return path
 
 
@@ -58,9 +59,9 @@ def drawn(layout: Layout, clients: int, seed: int) -> tuple[list[Tensor], list[i
 
 def crossed(stages: list[Stage], layout: Layout, wires: list[Tensor], examples: list[int]) -> tuple[Tensor, Any]:
     path = fresh(stages, layout)
-    passage = Passage(1, np.arange(len(wires)), layout)
-    for client, (wire, size) in enumerate(zip(wires, examples, strict=True)):
-        path.add(wire.clone(), passage.of(client, size))
+    passage = passage_of(layout, examples)
+    for client, wire in enumerate(wires):
+        add(path, wire.clone(), passage, client)
     result = path.collect(passage, torch.zeros(1))
     assert result is not None
     return result
@@ -145,7 +146,7 @@ def test_without_weight_the_mean_is_zero(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_knows_its_place(name: str) -> None:
     stage = next(stage for stage in chain(name) if not isinstance(stage, Weigh))
-    assert stage.acts_on in ("client", "rank", "domain")
+    assert stage.acts_on in ("client", "rank", "domain", "home")
     assert stage.rides <= {"reduce", "rows", "deliver"}
     assert len(stage.count()) == len(stage.counters)
     assert isinstance(stage.ledger(), dict)
@@ -159,7 +160,7 @@ def test_an_elementwise_stage_may_be_handed_pieces(name: str, dtype: torch.dtype
     stage = next(stage for stage in chain(name) if stage.elementwise)
     size, wide = stage.wire(layout.width, dtype)
     wire = drawn(layout, 1, 3)[0][0]
-    passage = Passage(1, np.arange(1), layout, 0, 0, 10)
+    passage = passage_of(layout, 10)
     whole = stage.encode(wire.clone(), passage)
     assert (len(whole), whole.dtype) == (size, wide)
     parts = torch.cat([stage.encode(part.clone(), passage) for part in torch.split(wire, 4)])
@@ -175,9 +176,9 @@ def test_an_elementwise_stage_may_be_handed_pieces(name: str, dtype: torch.dtype
 
 def total(stages: list[Stage], layout: Layout, wires: list[Tensor], order: tuple[int, ...]) -> bytes:
     path = fresh(stages, layout)
-    passage = Passage(1, np.arange(len(wires)), layout)
+    passage = passage_of(layout, [10 + client for client in range(len(wires))])
     for client in order:
-        path.add(wires[client].clone(), passage.of(client, 10 + client))
+        add(path, wires[client].clone(), passage, client)
     return path.sum.numpy().tobytes()
 
 
@@ -203,13 +204,13 @@ def test_the_sum_of_a_full_round_at_its_bound_never_wraps(
 ) -> None:
     stages = chain({"name": "clip", "bound": bound}, {"name": "fixed-point", "bits": bits}, cap=cap, clients=clients)
     layout = Layout(2, slice(0, 2), dtype)
-    passage = Passage(1, np.arange(clients), layout).of(0, cap)
+    passage = passage_of(layout, np.full(clients, cap))
     path = fresh(stages, layout)
     for sign in (1, -1):
-        path.begin()
-        one = torch.zeros(layout.width, dtype=dtype)
-        one[0] = sign * 3 * bound
-        path.add(one, passage)
+        path.begin(passage)
+        row = torch.zeros(layout.width, dtype=dtype)
+        row[0] = sign * 3 * bound
+        add(path, row, passage)
         path.sum.mul_(clients)
         result = path.collect(passage, torch.zeros(1))
         assert result is not None
@@ -228,8 +229,8 @@ def test_in_64_bits_what_is_never_clipped_has_room(names: tuple[Any, ...]) -> No
     layout = Layout(4, slice(0, 2), torch.float64, 1, ("uniform", "none"), ("a",))
     path = fresh(chain(*names, cap=10**6, clients=1000), layout)
     wire = torch.tensor([0.1, 0.1, 200.0, -200.0, 0.0, 0.0, 200.0], dtype=torch.float64)
-    passage = Passage(1, np.arange(1), layout)
-    path.add(wire.clone(), passage.of(0, 10))
+    passage = passage_of(layout, 10)
+    add(path, wire.clone(), passage)
     result = path.collect(passage, torch.zeros(1))
     assert result is not None
     assert result[0][0].tolist() == pytest.approx([0.1, 0.1, 200.0, -200.0], abs=1e-9)
@@ -256,23 +257,21 @@ def test_fixed_point_stops_what_would_not_be_its_number_and_leaves_no_trace(
     dtype: torch.dtype, block: int, place: int, bad: float, reason: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In whatever piece it lies: two planes of 15 values, the two totals, which weighing writes, and a sum."""
-    monkeypatch.setattr(reduce, "BLOCK", block)
+    monkeypatch.setattr(entry, "BLOCK", block)
     layout = Layout(15, slice(0, 12), dtype, 2, ("examples", "none", "none"), ("a",))
     stages = chain("fixed-point")
     path = fresh(stages, layout)
-    passage = Passage(1, np.arange(3), layout)
     wires, sizes = drawn(layout, 3, 4)
-    path.add(wires[0].clone(), passage.of(0, sizes[0]))
+    passage = passage_of(layout, [sizes[0], CAP, sizes[2]])
+    add(path, wires[0].clone(), passage, 0)
     before = path.sum.clone()
     wires[1][place] = bad
-    with pytest.raises(Unfit) as unfit:
-        path.add(wires[1].clone(), passage.of(1, CAP))
-    assert unfit.value.reason == reason
+    assert add(path, wires[1].clone(), passage, 1)[0] == reason
     assert torch.equal(path.sum, before)
-    path.add(wires[2].clone(), passage.of(2, sizes[2]))
+    add(path, wires[2].clone(), passage, 2)
     other = fresh(stages, layout)
     for client in (0, 2):
-        other.add(wires[client].clone(), passage.of(client, sizes[client]))
+        add(other, wires[client].clone(), passage, client)
     assert torch.equal(path.sum, other.sum)
 
 
@@ -284,11 +283,9 @@ def test_what_is_not_finite_never_enters(names: tuple[str, ...], place: int, bad
     layout = Layout(15, slice(0, 12), torch.float32, 2, ("examples", "none", "none"), ("a",))
     path = fresh(chain(*names), layout)
     wires, sizes = drawn(layout, 2, 4)
-    passage = Passage(1, np.arange(2), layout)
-    path.add(wires[0], passage.of(0, sizes[0]))
+    passage = passage_of(layout, sizes)
+    add(path, wires[0], passage, 0)
     before = path.sum.clone()
     wires[1][place] = bad
-    with pytest.raises(Unfit) as unfit:
-        path.add(wires[1], passage.of(1, sizes[1]))
-    assert unfit.value.reason == 1
+    assert add(path, wires[1], passage, 1)[0] == 1
     assert torch.equal(path.sum, before)

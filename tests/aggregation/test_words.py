@@ -12,6 +12,7 @@ from torch import Tensor
 from fedmpi.aggregation import STAGES, ReducePath, Stage, pipeline
 from fedmpi.flow import Layout, Passage
 from fedmpi.job import Aggregation, JobError
+from tests.crossings import add, passage_of
 from tests.fake import Fake, launch
 
 CPU = torch.device("cpu")
@@ -79,11 +80,11 @@ def crossing(size: int, stages: list[Any], serving: int, again: int = 1, stage: 
         path = ReducePath(comm, chain, LAYOUT, CPU, stage)
         outcomes = []
         for _ in range(2):  # a crossing leaves nothing for the next
-            path.begin()
-            passage = Passage(1, np.arange(CLIENTS), LAYOUT)
+            passage = passage_of(LAYOUT, [CAP] * CLIENTS)
+            path.begin(passage)
             for client in range(CLIENTS):
                 if serving + client % (size - serving) == comm.me:
-                    path.add(update(client), passage.of(client, CAP))
+                    add(path, update(client), passage, client)
             tally = torch.full((3,), float(comm.me + 1), dtype=torch.float64)
             for _ in range(again):
                 outcome = path.collect(passage, tally)
@@ -143,10 +144,10 @@ def test_noise_behind_clip_has_the_deviation_meant() -> None:
         path.stages[-1].generator.manual_seed(comm.me)  # type: ignore[attr-defined]
         means = []
         for _ in range(400):
-            path.begin()
-            passage = Passage(1, np.arange(CLIENTS), LAYOUT)
+            passage = passage_of(LAYOUT, [CAP] * CLIENTS)
+            path.begin(passage)
             for client in range(comm.me, CLIENTS, size):
-                path.add(update(client), passage.of(client, CAP))
+                add(path, update(client), passage, client)
             outcome = path.collect(passage, torch.zeros(1, dtype=torch.float64))
             means += [outcome[0].clone()] if outcome else []
         return means
@@ -159,10 +160,10 @@ def test_noise_behind_clip_has_the_deviation_meant() -> None:
 def test_an_update_after_the_close_is_refused() -> None:
     def work(comm: Fake) -> None:
         path = ReducePath(comm, pipeline(Aggregation(), CAP, CLIENTS), LAYOUT, CPU)
-        path.begin()
-        passage = Passage(1, np.arange(CLIENTS), LAYOUT)
+        passage = passage_of(LAYOUT, [CAP])
+        path.begin(passage)
         path.collect(passage, torch.zeros(1, dtype=torch.float64))
-        path.add(update(0), passage.of(0, CAP))
+        add(path, update(0), passage)
 
     with pytest.raises(RuntimeError, match="closed"):
         launch(1, work)

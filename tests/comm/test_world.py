@@ -17,8 +17,9 @@ import torch
 from fedmpi import cores
 from fedmpi.aggregation import ReducePath, pipeline
 from fedmpi.comm import NodePlace, wrap
-from fedmpi.flow import Layout, Passage, Refused
+from fedmpi.flow import Layout, Refused
 from fedmpi.job import Aggregation
+from tests.crossings import add, passage_of
 
 pytestmark = pytest.mark.mpi
 
@@ -209,11 +210,11 @@ def test_a_fixed_point_mean_has_the_bits_of_one_rank_alone(comm: Any, stages: li
 
     def crossed(over: Any, mine: list[int]) -> Any:
         path = ReducePath(over, chain, layout, torch.device("cpu"))
-        path.begin()
-        passage = Passage(1, np.arange(9), layout)
+        passage = passage_of(layout, [5 * client + 1 for client in range(9)])
+        path.begin(passage)
         for client in mine:
             wire = torch.from_numpy(np.random.default_rng(client).normal(size=layout.width)).float()
-            path.add(wire, passage.of(client, 5 * client + 1))
+            add(path, wire, passage, client)
         return path.collect(passage, torch.zeros(1, dtype=torch.float64))
 
     serving = range(1, comm.size) if comm.size > 1 else range(1)

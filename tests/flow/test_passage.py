@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmpi.flow import REASONS, Layout, Passage, Refused, Unfit
+from fedmpi.flow import REASONS, Layout, Refused, Unfit
+from tests.crossings import passage_of
 
+OF_CLIENTS = ("clients", "examples", "times", "memory")
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -17,7 +19,7 @@ DTYPES = [torch.float32, torch.float64]
 def test_a_norm_is_of_what_is_trained_in_all_planes(dtype: torch.dtype) -> None:
     layout = Layout(8, slice(0, 5), dtype, up=2, weights=("examples", "none", "none"), sums=("s",))
     wire = torch.randn(3, layout.width, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    passage = Passage(1, np.arange(3), layout)
+    passage = passage_of(layout, [1, 1, 1])
     rows = wire.double().numpy()
     trained = np.concatenate([rows[:, :5], rows[:, 8:13]], axis=1)
     expected = np.sqrt((trained**2).sum(axis=1))
@@ -25,11 +27,19 @@ def test_a_norm_is_of_what_is_trained_in_all_planes(dtype: torch.dtype) -> None:
     assert passage.norm(wire[0]).shape == ()
 
 
-def test_a_passage_of_a_client_is_the_same_crossing() -> None:
-    passage = Passage(4, np.array([1, 5]), Layout(8, slice(0, 8), torch.float32), attempt=2)
-    one = passage.of(5, 30)
-    assert (one.client, one.examples) == (5, 30)
-    assert dataclasses.replace(one, client=None, examples=0) == passage
+def test_a_passage_of_some_clients_is_the_same_crossing() -> None:
+    memory = {"a": torch.arange(6.0).view(3, 2)}
+    layout = Layout(8, slice(0, 8), torch.float32)
+    passage = passage_of(layout, [7, 30, 2], round=4, crossing=1, attempt=2, epoch=3, members=(0, 2), memory=memory)
+    for places in (slice(1, 3), np.array([1, 2])):
+        some = passage.of(places)
+        assert (some.clients.tolist(), some.examples.tolist(), some.times.tolist()) == ([1, 2], [30, 2], [1, 1])
+        assert torch.equal(some.memory["a"], memory["a"][1:])
+        same = [field.name for field in dataclasses.fields(some) if field.name not in OF_CLIENTS]
+        assert all(getattr(some, name) is getattr(passage, name) for name in same)
+    passage.of(slice(1, 3)).memory["a"].zero_()  # a slice's memory is a view
+    assert memory["a"].tolist() == [[0, 1], [0, 0], [0, 0]]
+    assert passage.of(np.array([0]), {"b": memory["a"][:1]}).memory.keys() == {"b"}
 
 
 def test_reasons_fit_behind_a_client_s_name() -> None:

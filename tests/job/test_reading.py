@@ -157,7 +157,8 @@ def test_a_cohort_is_a_number_or_everybody() -> None:
         (
             {"local": {"learning_rate": 0.1}},
             "local.learning_rate: is not a field; "
-            "there are optimizer, lr, batch, remainder, epochs, steps, l1, l2, clip, schedule; did you mean 'lr'?",
+            "there are optimizer, lr, batch, remainder, epochs, steps, l1, l2, clip, schedule, engine; "
+            "did you mean 'lr'?",
         ),
     ],
     ids=str,

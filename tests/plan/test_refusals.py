@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from fedmpi.aggregation import Stage
 from fedmpi.data import ShardSet
 from fedmpi.evaluation import Regression
 from fedmpi.job import Job, JobError, read
@@ -24,6 +25,12 @@ MODULE = nn.Linear(oracle.FEATURES, oracle.CLASSES)
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return oracle.Problem().write(tmp_path_factory.mktemp("refusals") / "set")
+
+
+class Keeps(Stage):
+    """A stage that remembers each client."""
+
+    memory = {"rest": "planes"}
 
 
 def never(shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -47,6 +54,10 @@ CASES: dict[Callable[..., str | None], list[tuple[Any, dict[str, Any], str]]] = 
     refusals.bounded_whole_updates: [
         (name, {"aggregation": {"stages": [{"name": "clip", "bound": 1.0}]}}, rf"^aggregation\.stages: clip .* {name}")
         for name in ("iiadmm", "iceadmm")
+    ],
+    refusals.kept_in_half_a_round: [
+        (name, {"aggregation": {"stages": [f"{__name__}:Keeps"]}}, rf"^aggregation\.stages: .*Keeps keeps .* {name} cr")
+        for name in ("mime",)
     ],
     refusals.drawn_twice: [
         (
@@ -145,4 +156,4 @@ def test_what_a_component_fixes_stands_in_the_plan_s_job(
 
 def test_an_exact_plan_says_so(shards: Path) -> None:
     for stages, exact in (([], False), ([{"name": "clip", "bound": 1.0}], False), (["fixed-point"], True)):
-        assert asked(shards, "fedavg", MODULE, aggregation={"stages": stages}).exact is exact
+        assert asked(shards, "fedavg", MODULE, aggregation={"stages": stages}).stages.exact is exact

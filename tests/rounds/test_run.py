@@ -100,14 +100,14 @@ def test_every_rank_leaves_with_the_final_model(job: dict[str, Any]) -> None:
 
 
 def test_a_round_is_one_broadcast_and_one_reduction(job: dict[str, Any]) -> None:
-    """Beside them: settling, home's first model at the start, the last broadcast, one reduction of all the scores."""
+    """Beside them: settling, home's model and launch at the start, the last broadcast, one reduction of all scores."""
 
     def work(comm: Fake) -> list[str]:
         fedmpi.train(job, comm)
         return [call for call in comm.traffic if call != "settle"]
 
     for traffic in launch(3, work):
-        assert traffic == ["broadcast"] * 3 + ["broadcast", "reduce"] * (job["rounds"] + 1)
+        assert traffic == ["broadcast"] * 4 + ["broadcast", "reduce"] * (job["rounds"] + 1)
 
 
 def test_more_ranks_than_clients_of_a_round(job: dict[str, Any]) -> None:

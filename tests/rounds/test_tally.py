@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedmpi.flow import Learned
+from fedmpi.rounds.line import counters
 from fedmpi.rounds.tally import Tally
 from tests.fake import Fake, launch
 
 lawful = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+
+
+def enter(
+    tally: Tally, place: int, examples: int, steps: int, loss: float, reason: int = 0, at: int = 0, changes: Any = ()
+) -> None:
+    """Enter one client, as the crossing does."""
+    counts = torch.tensor([changes], dtype=torch.int64)
+    learned = Learned(
+        np.array([place]), torch.zeros(1, 0), np.array([examples]), np.array([steps]), np.array([loss]), counts
+    )
+    tally.clients(learned, np.array([[reason, at]]))
+    tally.changed(counts, np.array([reason == 0]))
 
 
 def filled(random: np.random.Generator, ranks: int, clients: int, scores: int) -> tuple[list[Tally], np.ndarray]:
@@ -26,7 +41,7 @@ def filled(random: np.random.Generator, ranks: int, clients: int, scores: int) -
         examples, steps = int(random.integers(0, 100)), int(random.integers(0, 9))
         loss = float(random.normal()) if steps else math.nan
         reason, at = int(random.integers(0, 3)), int(random.integers(0, 99))
-        tally.client(place, examples, steps, loss, reason, at)
+        enter(tally, place, examples, steps, loss, reason, at)
         row = random.normal(size=scores) * 10.0 ** random.integers(-9, 9)
         tally.score(place, row)
         rows[place] = [examples, steps, loss, reason, at, *row]
@@ -69,9 +84,9 @@ def test_home_reads_what_the_rows_say(clients: int, seed: int) -> None:
 
 def test_a_client_that_did_not_train_does_not_spoil_the_loss() -> None:
     tally = Tally(1, 3, (), ())
-    tally.client(0, 10, 2, 1.0, 0)
-    tally.client(1, 30, 0, math.nan, 0)
-    tally.client(2, 30, 3, 2.0, 0)
+    enter(tally, 0, 10, 2, 1.0)
+    enter(tally, 1, 30, 0, math.nan)
+    enter(tally, 2, 30, 3, 2.0)
     assert tally.loss == pytest.approx(1.75)
 
 
@@ -79,7 +94,7 @@ def test_over_ranks_it_is_one_reduction_of_float64() -> None:
     def work(comm: Fake) -> Tally:
         tally = Tally(comm.size, 4, (), ("accuracy",))
         for place in range(comm.me, 4, comm.size):
-            tally.client(place, place + 1, 1, 0.1 * place, 0)
+            enter(tally, place, place + 1, 1, 0.1 * place)
             tally.score(place, np.array([1 / (place + 3)]))
         tally.rank(comm.me, 1.5, 0.5, {})
         comm.reduce(tally.vector)
@@ -99,3 +114,26 @@ def test_rows_are_views_of_the_vector_that_travels() -> None:
     tally.vector.fill_(2.0)
     assert (tally.rows == 2.0).all()
     assert (tally.ranks == 2.0).all()
+
+
+def test_several_clients_enter_as_one_by_one_and_those_unfit_change_no_count() -> None:
+    random = np.random.default_rng(3)
+    numbers = [random.integers(1, 50, 4), random.integers(1, 9, 4), random.normal(size=4)]
+    changes, faults = random.integers(-2, 3, (4, 3)), np.array([[0, 0], [1, 7], [0, 0], [2, 5]])
+    places = np.array([5, 0, 3, 1])
+    together, apart = Tally(1, 6, (), (), 3), Tally(1, 6, (), (), 3)
+    counts = torch.from_numpy(changes)
+    together.clients(Learned(places, torch.zeros(4, 0), *numbers, counts), faults)
+    together.changed(counts, faults[:, 0] == 0)
+    for row, place in enumerate(places.tolist()):
+        enter(apart, place, *(column[row] for column in numbers), *faults[row], changes=changes[row].tolist())
+    assert torch.equal(together.vector, apart.vector)
+    np.testing.assert_array_equal(together.changes, [changes[[0, 2]].sum(0), (changes[[0, 2]] != 0).sum(0)])
+
+
+def test_a_tally_that_hides_tells_the_faults_of_clients_alone() -> None:
+    tally = Tally(1, 2, (), (), hides=True)
+    enter(tally, 0, 10, 2, 1.5)
+    enter(tally, 1, 20, 3, 2.5, 1, 6)
+    assert tally.rows.tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 6]]
+    assert counters(tally, {"weight": 1.0}) == {"clients": 1, "weight": 1.0, "train_loss": None}

@@ -148,9 +148,8 @@ class Partly(Strategy):
 
 def test_what_a_result_leaves_of_its_planes_is_0_and_not_another_client_s() -> None:
     rig = toy.rig(toy.made("normed"), SHARDS, strategy=Partly)
-    rig.engine.begin()
-    rig.engine.wire.fill_(7.0)  # of a client before it
-    planes = rig.layout.planes(rig.engine.learn(2).wire)
+    rig.train(0)[0].rows.fill_(7.0)  # of a client before it
+    planes = rig.layout.planes(rig.train(2)[0].rows[0])
     assert planes[0, rig.layout.trained].any()
     assert not planes[0, rig.layout.trained.stop :].any()
     assert not planes[1].any()

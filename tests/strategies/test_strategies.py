@@ -11,11 +11,12 @@ import torch
 
 from fedmpi.aggregation import ReducePath, pipeline
 from fedmpi.comm import Solo
-from fedmpi.flow import Passage, State
+from fedmpi.flow import State
 from fedmpi.job import Aggregation, Component, JobError
 from fedmpi.optim import OPTIMIZERS, optimizer
 from fedmpi.strategies import STRATEGIES, ServerStep, Strategy
 from tests import toy
+from tests.crossings import add, passage_of
 from tests.strategies import cases
 
 SHARDS = toy.blobs([11, 4, 23, 1, 8])
@@ -29,10 +30,11 @@ def crossed(rig: toy.Rig, clients: list[int], weights: str = "examples") -> tupl
     """One round's mean and sums, all on one rank."""
     stages = pipeline(Aggregation.model_validate({"weights": weights}), SHARDS.largest, len(clients))
     path = ReducePath(Solo(), stages, rig.layout, torch.device("cpu"))
-    passage = Passage(rig.state.round, np.array(clients), rig.layout)
-    path.begin()
-    for client in clients:
-        path.add(rig.learned(client, rig.state.round), passage.of(client, len(SHARDS.train(client)[1])))
+    sizes = SHARDS.sizes(np.array(clients))
+    passage = passage_of(rig.layout, sizes, round=rig.state.round)
+    path.begin(passage)
+    for place, client in enumerate(clients):
+        add(path, rig.learned(client, rig.state.round), passage, place)
     result = path.collect(passage, torch.zeros(1))
     assert result is not None
     return result
@@ -58,11 +60,9 @@ def test_the_local_rules_are_those_without_a_server_step_memory_or_planes_of_the
 def test_a_result_fills_its_planes_and_names_its_sums(strategy: str, model: str) -> None:
     rig = toy.rig(toy.made(model), SHARDS, strategy=strategy)
     rig.state.crossing = rig.strategy.passes - 1
-    rig.engine.begin()
-    rig.engine.wire.fill_(float("nan"))  # a client before it left something there
-    learned = rig.engine.learn(2)
-    assert torch.isfinite(rig.layout.planes(learned.wire)).all()
-    assert torch.isfinite(rig.layout.tail(learned.wire)[2:]).all()
+    rig.train(0)[0].rows.fill_(float("nan"))  # a client before it left something there
+    learned, _ = rig.train(2)
+    assert torch.isfinite(learned.rows).all()
     assert learned.steps > 0
     assert np.isfinite(learned.loss)
 
@@ -73,10 +73,9 @@ def test_a_client_without_examples_changes_nothing(strategy: str, model: str) ->
     rig = toy.rig(toy.made(model), empty, strategy=strategy)
     before = rig.state.planes.clone()
     rig.state.crossing = rig.strategy.passes - 1
-    rig.engine.begin()
-    learned = rig.engine.learn(2)
-    assert not rig.layout.planes(learned.wire).any()
-    assert torch.isfinite(rig.layout.tail(learned.wire)[2:]).all()
+    learned, _ = rig.train(2)
+    assert not rig.layout.planes(learned.rows).any()
+    assert torch.isfinite(learned.rows).all()
     assert torch.equal(rig.state.planes, before)
 
 

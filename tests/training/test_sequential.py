@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -70,12 +71,11 @@ def agree(rig: toy.Rig, wire: Tensor, changes: Mapping[str, Tensor]) -> None:
 def test_one_client_one_epoch_of_sgd_is_the_plain_loop(name: str) -> None:
     model = toy.made(name).double()
     rig = toy.rig(copy.deepcopy(model), SHARDS)
-    rig.engine.begin()
-    learned = rig.engine.learn(2)
+    learned, _ = rig.train(2)
     changes, loss = by_hand(model, 2)
-    agree(rig, learned.wire, changes)
-    assert learned.loss == pytest.approx(loss, abs=1e-12)
-    assert (learned.examples, learned.steps) == (23, 6)
+    agree(rig, learned.rows[0], changes)
+    assert learned.loss == pytest.approx([loss], abs=1e-12)
+    assert (learned.examples, learned.steps) == ([23], [6])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -159,19 +159,17 @@ def test_padding_and_the_received_model_stay_as_they_were(name: str, optimizer: 
 @pytest.mark.parametrize("wanted", [1, 9])
 def test_steps_may_be_asked_for(client: int, wanted: int) -> None:
     rig = toy.rig(toy.made("mlp"), SHARDS, {"epochs": None, "steps": wanted})
-    rig.engine.begin()
-    assert rig.engine.learn(client).steps == wanted
+    assert rig.train(client)[0].steps == wanted
 
 
 def test_a_client_without_examples_learns_nothing() -> None:
     shards = toy.Toy([*SHARDS.pairs, (torch.zeros(0, 4).double(), torch.zeros(0, dtype=torch.int64))])
     rig = toy.rig(toy.made("mlp"), shards, {"optimizer": "adam"})
     rig.learned(2)
-    rig.engine.begin()
-    learned = rig.engine.learn(5)
-    assert not rig.layout.planes(learned.wire).any()
-    assert (learned.examples, learned.steps) == (0, 0)
-    assert math.isnan(learned.loss)
+    learned, _ = rig.train(5)
+    assert not rig.layout.planes(learned.rows).any()
+    assert (learned.examples, learned.steps) == ([0], [0])
+    assert np.isnan(learned.loss)
 
 
 class Asks(Strategy):

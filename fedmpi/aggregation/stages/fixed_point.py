@@ -26,7 +26,6 @@ class FixedPoint(Stage):
     """
 
     place: ClassVar[str] = "integer"
-    exact: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Multiply an update by its client's weight; divide the sum by the total weight."""
+"""Multiply updates by their clients' weights; divide the sum by the total weight."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ class Weigh(Stage):
     there once.
 
     It stands where the job's pipeline needs it: behind the stages of values, before those of integers.  Decoding
-    divides each plane and sum by the total of its own weighting; where the total is 0, nothing came and the mean is 0.
+    divides each plane and sum by the total of its own weighting, the observed one or the layout's fixed one; where the
+    total is 0, nothing came and the mean is 0.
     """
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
 
     def encode(self, wire: Tensor, passage: Passage) -> Tensor:
-        times = passage.times
-        weight = times * min(passage.examples / self.cap, 1.0)
-        layout = passage.layout
-        planes, tail = layout.planes(wire), layout.tail(wire)
-        tail[..., 0], tail[..., 1] = weight, times
-        factors = {"examples": weight, "uniform": times}
-        for place, weighting in enumerate(layout.weights):
-            factor = factors.get(weighting, 1)
-            if factor != 1:
-                (planes[..., place, :] if place < layout.up else tail[..., 2 + place - layout.up]).mul_(factor)
+        layout, rows = passage.layout, wire.view(-1, wire.shape[-1])
+        for row, examples, times in zip(rows, passage.examples.tolist(), passage.times.tolist(), strict=True):
+            weight = times * min(examples / self.cap, 1.0)
+            if not layout.fixed:
+                layout.scalar(row, "weight").fill_(weight)
+                layout.scalar(row, "clients").fill_(times)
+            factors = {"examples": weight, "uniform": times}
+            for part, weighting in layout.weighed(row):
+                factor = factors.get(weighting, 1)
+                if factor != 1:
+                    part.mul_(factor)
         return wire
 
     def decode(self, wire: Tensor, passage: Passage) -> Tensor:
         layout = passage.layout
-        planes, tail = layout.planes(wire), layout.tail(wire)
-        totals = {"examples": tail[0].clone(), "uniform": tail[1].clone()}
-        for place, weighting in enumerate(layout.weights):
-            part = planes[place] if place < layout.up else tail[2 + place - layout.up]
+        totals = dict(layout.fixed) or {
+            "examples": float(layout.scalar(wire, "weight")),
+            "uniform": float(layout.scalar(wire, "clients")),
+        }
+        for part, weighting in layout.weighed(wire):
             if weighting in totals:
                 total = totals[weighting]
                 part.div_(total) if total > 0 else part.zero_()

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from fedmpi.aggregation.paths.reduce import first
-from fedmpi.flow import Unfit, entropy
+from fedmpi.aggregation.paths.entry import first
+from fedmpi.flow import entropy
 from fedmpi.job import JobError, nearest
 from fedmpi.plan.plan import Loop, Plan
 from fedmpi.rounds.crossing import Crossing, crossings
@@ -58,7 +58,7 @@ class Cyclic(Loop):
             received = state.travels.clone() if comm.is_home else state.travels
             crossing.seconds = self._hand_round(parts, crossing), scored
             comm.reduce(crossing.arrive())
-            crossing.watch.mark("reduced")
+            crossing.commit()
             if not comm.is_home:
                 continue
             passed = state.travels.clone()
@@ -78,15 +78,14 @@ class Cyclic(Loop):
             if seats[place] == seating.seat:
                 began = time.perf_counter()
                 parts.engine.receive()
-                parts.engine.begin()
-                learned = parts.engine.learn(int(clients[place]))
-                update = parts.layout.planes(learned.wire)[0]
-                wrong = ~torch.isfinite(update)
-                fits = not bool(wrong.any())
-                if fits:
-                    model.add_(update.cpu())
-                    state.counts += learned.counts.numpy()
-                crossing.enter(place, learned, None if fits else Unfit(1, first(wrong)))
+                for learned in parts.engine.train(np.array([place]), crossing.passage):
+                    update = parts.layout.planes(learned.rows[0])[0]
+                    wrong = ~torch.isfinite(update)
+                    fault = [1, first(wrong)] if wrong.any() else [0, 0]
+                    if not fault[0]:
+                        model.add_(update.cpu())
+                        state.counts += learned.counts[0].numpy()
+                    crossing.enter(learned, np.array([fault]))
                 trained += time.perf_counter() - began
             parts.comm.broadcast(state.travels, seating.rank(seats[place]))
         return trained

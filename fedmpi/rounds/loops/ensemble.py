@@ -7,21 +7,24 @@ replacement.  Models travel only to be scored together and kept.
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmpi.aggregation.paths.reduce import first
+from fedmpi.aggregation.paths.entry import first
 from fedmpi.evaluation import vote
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Examples, Unfit, key
+from fedmpi.flow import Examples, Learned, key
 from fedmpi.job import JobError
 from fedmpi.plan.plan import Loop, Plan
 from fedmpi.rounds.crossing import crossings
 from fedmpi.rounds.parts import Parts
+from fedmpi.training import keepsake_sizes
 
 
 @dataclass
@@ -52,16 +55,17 @@ class Ensemble(Loop):
 
     def run(self, parts: Parts) -> None:
         """Take a rank through every round; afterwards every rank holds the ensemble."""
-        comm, state, flat, members = parts.comm, parts.state, parts.flat, parts.model
+        comm, state, members = parts.comm, parts.state, parts.model
+        own, received = _own(parts), state.received[parts.flat.shared.start :]
         assert isinstance(members, Members)
         for crossing in crossings(parts):
             if crossing.due:
                 gather(parts, members)
             crossing.score()
-            for place, learned in crossing.train():
-                crossing.enter(place, learned, _unfit(flat.values, state.received))
+            for learned in crossing.train():
+                crossing.enter(learned, _faults(learned, own, received))
             comm.reduce(crossing.arrive())
-            crossing.watch.mark("reduced")
+            crossing.commit()
             if comm.is_home and not crossing.ends():
                 crossing.count()
                 crossing.close({"weight": float(len(crossing.drawn.clients))})
@@ -99,12 +103,23 @@ class Bags:
         return getattr(self.shards, name)
 
 
-def _unfit(values: Tensor, received: Tensor) -> Unfit | None:
-    """Return the reason against a client's model in which training made a value infinite or NaN; None otherwise."""
-    wrong = ~torch.isfinite(values)
-    if wrong.any():  # an untouched mask of -inf is no fault
-        wrong &= values != received.to(values.device)
-    return Unfit(1, first(wrong)) if wrong.any() else None
+def _own(parts: Parts) -> slice:
+    """Return the place of a client's own model in its keepsake."""
+    sizes = keepsake_sizes(parts.plan.strategy, parts.flat)
+    start = sum(size for _, size in itertools.takewhile(lambda pair: pair[0] != ("strategy", "own"), sizes.items()))
+    return slice(start, start + sizes["strategy", "own"])
+
+
+def _faults(learned: Learned, own: slice, received: Tensor) -> NDArray[np.int64]:
+    """Return the faults `(K, 2)` of clients' models in which training made a value infinite or NaN; zeros otherwise."""
+    faults = np.zeros((len(learned.places), 2), np.int64)
+    for row, values in enumerate(learned.keepsakes[:, own] if learned.keepsakes is not None else ()):
+        wrong = ~torch.isfinite(values)
+        if wrong.any():  # an untouched mask of -inf is no fault
+            wrong &= values != received.to(values.device)
+        if wrong.any():
+            faults[row] = 1, first(wrong)
+    return faults
 
 
 def gather(parts: Parts, members: Members) -> None:

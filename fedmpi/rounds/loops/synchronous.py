@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from fedmpi.flow import Unfit
 from fedmpi.plan.plan import Loop
 from fedmpi.rounds.crossing import crossings
 from fedmpi.rounds.parts import Parts
@@ -16,18 +15,13 @@ class Synchronous(Loop):
     def run(self, parts: Parts) -> None:
         """Take a rank through every round; with a strategy of two passes it is two crossings, by the same cohort."""
         path, state, strategy = parts.path, parts.state, parts.plan.strategy
-        for crossing in crossings(parts, path.names):
-            path.begin()
+        for crossing in crossings(parts):
+            path.begin(crossing.passage)
             crossing.score()
-            for place, learned in crossing.train():
-                unfit = None
-                try:
-                    path.add(learned.wire, crossing.of(place, learned))
-                except Unfit as reason:
-                    unfit = reason
-                crossing.enter(place, learned, unfit)
-            outcome = path.collect(crossing.passage, crossing.arrive(path.counters()))
-            crossing.watch.mark("reduced")
+            for learned in crossing.train():
+                crossing.enter(learned, path.add(learned.rows, crossing.of(learned)))
+            outcome = path.collect(crossing.passage, crossing.arrive())
+            crossing.commit()
             if outcome is None:  # home takes the step
                 continue
             mean, sums = outcome
@@ -37,7 +31,7 @@ class Synchronous(Loop):
                 )
             if crossing.ends():
                 continue
-            if sums["clients"] > 0:  # a round to which nobody came changes nothing
+            if strategy.moves(sums):
                 strategy.step(state, mean, sums)
                 crossing.count()
-            crossing.close(sums, path.bytes, stages=path.ledgers())
+            crossing.close(sums, path.bytes)
