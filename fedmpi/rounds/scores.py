@@ -29,7 +29,7 @@ class Scores:
         strategy, shards = plan.strategy, plan.shards
         self.common = strategy.common or plan.loop.votes
         self.kinds = (("clients",) if self.common else ()) + (("personal",) if strategy.personalises else ())
-        held = plan.job.evaluation.clients and shards.heldout_examples
+        held = plan.job.evaluation.clients and shards.heldout_examples and not plan.stages.hides
         self.names = tuple(scorer.names) if held else ()  # of clients' scores
         self.columns = tuple(f"{kind}.{name}" for kind in self.kinds for name in self.names)
 
