@@ -191,8 +191,9 @@ def rig(
     dtype: torch.dtype = torch.float64,
     seed: int = 7,
     rounds: int = 20,
+    engine: Callable[..., Engine] | None = None,
 ) -> Rig:
-    """Return a rig as `fedmpi train` would wire it; `local` and `server` are tables of a job."""
+    """Return a rig as `fedmpi train` would wire it; `local` and `server` are tables of a job, `engine` is another."""
     table = {
         "data": {"shards": "toy"},
         "model": {"name": "toy", "dtype": str(dtype).removeprefix("torch.")},
@@ -207,7 +208,7 @@ def rig(
     plan = assemble(job.read(table), shards, lambda shape, outputs: model, task, try_out=False, loops=LOOPS)
     if not isinstance(strategy, str):
         plan = replace(plan, strategy=strategy(plan.strategy.server))
-    replica = Replica.of(plan)
+    replica = Replica.of(plan, engine=engine and (lambda **given: engine(plan.course(), **given)))
     state, flat = replica.state, replica.flat
     state.received.copy_(flat.values)
     state.counts[:] = flat.whole.received.numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from fedmpi.flow import norms
 from fedmpi.flow.protocols import Task
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, on the model's device
+Number = Any  # a number of one client, or an array (K,) of several
 Rule = Callable[[Tensor, Tensor, Tensor, "Client"], None]  # changes a step's gradient in place
 
 
@@ -23,10 +24,15 @@ class Client:
     """One client while a rank serves it, for a strategy's rules to read and change.
 
     Vectors lie on the model's device.  `trained` is the slice of them changed by training; buffers lie behind it.
+
+    In `learn`, `correct` and `loss` it may stand for K clients that learn together: `values`, `planes`, and each tensor
+    of `memory` and `notes` then have K rows in front, a scalar `(K, 1)` among them; `index`, `examples`, `times`,
+    `steps`, `reach`, `loss` and `fresh` are arrays `(K,)`.  What was sent (`down`, `said`) and `lr` are all clients'.
+    So rules are written on the last axis: `values[..., trained]`.  `prepare`, `survey` and `result` see one client.
     """
 
-    index: int
-    examples: int
+    index: Number
+    examples: Number
     round: int
     crossing: int
     lr: float
@@ -39,11 +45,11 @@ class Client:
     objective: Callable[[], float]  # mean loss over all its examples, at `values`
     memory: dict[str, Tensor]  # its tensors from round to round, to be changed in place
     named: Callable[[Tensor], dict[str, Tensor]]  # the model's tensors by name, as views of a vector `(size,)`
-    times: int = 1  # the number of times it was drawn, which multiplies its weight
-    fresh: bool = True  # it has never taken part: its memory is as it begins
-    steps: int = 0
-    reach: float = 0.0  # how far its steps go along a constant gradient of 1, in units of lr: without momentum, `steps`
-    loss: float = float("nan")  # mean training loss, as far as it is known
+    times: Number = 1  # the number of times it was drawn, which multiplies its weight
+    fresh: Number = True  # it has never taken part: its memory is as it begins
+    steps: Number = 0
+    reach: Number = 0.0  # how far its steps go along a constant gradient of 1, in units of lr: `steps` without momentum
+    loss: Number = float("nan")  # mean training loss, as far as it is known
     notes: dict[str, Tensor] = field(default_factory=dict)  # a strategy's own, from `prepare` to `result`
 
     @property
@@ -70,14 +76,17 @@ class Client:
         """
         origin = self.received if since is None else since
         torch.sub(self.values, origin, out=plane)
-        if self.trained.stop < len(plane):
+        if self.trained.stop < plane.shape[-1]:
             behind = slice(self.trained.stop, None)
-            now, before = self.values[behind], origin[behind]
-            plane[behind].masked_fill_((now == before) | (now.isnan() & before.isnan()), 0.0)
+            now, before = self.values[..., behind], origin[..., behind]
+            plane[..., behind].masked_fill_((now == before) | (now.isnan() & before.isnan()), 0.0)
 
 
 class Learner(Protocol):
-    """The engine as a strategy sees it while one client learns: the model at `values`, and the client's batches."""
+    """The engine as a strategy sees it while a client learns: the model at `values`, and the client's batches.
+
+    Where K clients learn together `values` and `grads` are `(K, trained)`, a batch `(K, N, ...)` and its loss `(K,)`.
+    """
 
     model: nn.Module
     task: Task

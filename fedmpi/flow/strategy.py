@@ -17,6 +17,7 @@ class Strategy(Protocol):
     passes: ClassVar[int]
     fills: ClassVar[bool]
     memory: Mapping[str, str]
+    notes: Mapping[str, str]
 
     # Each method is described by the strategy itself.
 

@@ -17,7 +17,8 @@ def sound(strategy: Strategy, name: str) -> Strategy:
         raise JobError(f"strategy: {name} has up = {up!r}; it should be a tuple of weightings, as in ('job',)")
     words: list[tuple[str, str, tuple[str, ...]]] = [("up", word, WEIGHTINGS) for word in strategy.up]
     words += [(f"sums[{key!r}]", word, WEIGHTINGS) for key, word in strategy.sums.items()]
-    words += [(f"memory[{key!r}]", word, MEMORIES) for key, word in strategy.memory.items()]
+    for kind_of in ("memory", "notes"):
+        words += [(f"{kind_of}[{key!r}]", word, MEMORIES) for key, word in getattr(strategy, kind_of).items()]
     for where, word, known in words:
         if word not in known:
             raise JobError(

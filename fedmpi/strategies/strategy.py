@@ -24,19 +24,25 @@ class Strategy:
 
     A weighting is "job" (as `aggregation.weights` says), "examples", "uniform" or "none" (added, never divided).
     `memory` names the values kept by a client from round to round: "model" (a model of its own, which begins as the
-    run's first), "trained" (a vector as long as the trained values, from 0) or "scalar" (from 0).  A rule may use
-    `Client`, and the engine as `Learner`, both in `fedmpi.flow`.  Home alone has `state` and
-    `vectors`, the server's own from round to round, by name.
+    run's first), "trained" (a vector as long as the trained values, from 0) or "scalar" (from 0).  `notes` names, by
+    the same kinds, the tensors for a client's own numbers from `prepare` to `result`, 0 as it begins (a scalar in
+    float64).  No strategy keeps them on itself: another client may learn beside.  A rule may use `Client`, and the
+    engine as `Learner`, both in `fedmpi.flow`.  Home alone has `state` and `vectors`, the server's own from round to
+    round, by name.
+
+    A `batched` strategy may learn for K clients at once, in rows: `Client` says of what shape.
 
     An overridden method sets the trait that goes with it, unless the class sets it itself: with a `correct` of its own
     a strategy `corrects`, with a `survey` it has two passes, its `result` finds planes of zeros, with a `personal` or
-    `stays` it personalises, and with a `stays` no model is common.
+    `stays` it personalises, and with a `stays` no model is common.  With a `learn`, `correct` or `loss` of its own it
+    is not `batched` unless its class says so: only its author can know that it is written on the last axis.
     """
 
     down: int = 1  # planes that a broadcast carries
     up: tuple[str, ...] = ("job",)  # planes that an update carries
     sums: Mapping[str, str] = {}  # the strategy's scalars beside them
     memory: Mapping[str, str] = {}
+    notes: Mapping[str, str] = {}
     passes: ClassVar[int] = 1  # crossings a round: all but the last are surveys
     corrects: ClassVar[bool] = False  # its local steps are corrected
     fills: ClassVar[bool] = False  # its result finds its planes as zeros, so that it may write but a part of them
@@ -45,10 +51,13 @@ class Strategy:
     whole_client: ClassVar[bool] = False  # it learns from all of a client's examples at once, one step a round
     whole_update: ClassVar[bool] = False  # home counts on updates as they were sent: no stage may bound them
     alone: ClassVar[bool] = False  # each client trains a model that it keeps as its memory "own", and sends nothing
+    batched: ClassVar[bool] = True  # its `learn`, `correct` and `loss` may stand for several clients
     models: int = 1  # planes that hold a model each, and begin as one
 
     def __init_subclass__(cls, **others: Any) -> None:
         super().__init_subclass__(**others)
+        if "batched" not in vars(cls) and any(method in vars(cls) for method in ROWS):
+            cls.batched = False
         for method, trait, value in FOLLOWS:
             own = any(trait in vars(kind) for kind in cls.__mro__ if kind is not Strategy)
             if not own and getattr(cls, method) is not getattr(Strategy, method):
@@ -165,7 +174,15 @@ FOLLOWS = (  # a method overridden, and the trait that nobody should have to set
 )
 
 
-def mean_loss(losses: Sequence[tuple[Tensor, int]]) -> float:
-    """Return the mean loss over examples, from batches' mean losses with their numbers of examples."""
-    total = torch.stack([loss.double() * count for loss, count in losses]).sum()
-    return float(total) / sum(count for _, count in losses)
+ROWS = ("learn", "correct", "loss")  # methods that see several clients at once, where they may
+
+
+def mean_loss(losses: Sequence[tuple[Tensor, Tensor | int]]) -> Any:
+    """Return the mean loss over examples, from batches' mean losses with their targets, or the numbers of these.
+
+    A float; of K clients, with losses `(K,)` and targets `(K, N, ...)`, an array `(K,)`.
+    """
+    counts = [of.shape[loss.dim()] if isinstance(of, Tensor) else of for loss, of in losses]
+    total = torch.stack([loss.double() * count for (loss, _), count in zip(losses, counts, strict=True)]).sum(0)
+    mean = total.cpu().numpy() / sum(counts)
+    return mean if mean.ndim else float(mean)

@@ -18,6 +18,7 @@ from fedmpi.training.chance import Chance
 from fedmpi.training.course import Course
 from fedmpi.training.keepsake import Keepsake
 from fedmpi.training.landing import Landing
+from fedmpi.training.notes import notes_of
 from fedmpi.training.whole import whole_gradient, whole_loss
 
 
@@ -58,6 +59,7 @@ class Single:
         self.chance = Chance(course.seed, flat.device)
         self.optimizer = course.optimizer(self.values, course.local.lr)
         self.row = torch.zeros(layout.width, dtype=layout.dtype, device=flat.device)
+        self.notes = notes_of(course.strategy, flat)
         self.turn = Turn(torch.empty(0), torch.empty(0))
 
     def recall(self, index: int, times: int = 1) -> Client:
@@ -67,6 +69,8 @@ class Single:
         round = self.state.round
         self.chance.turn(round, index)
         known = self.keepsake.recall(index, round - 1)
+        for note in self.notes.values():
+            note.zero_()
         return Client(
             index=index,
             examples=len(y),
@@ -84,6 +88,7 @@ class Single:
             named=self.flat.named,
             times=times,
             fresh=not (known and len(y)),
+            notes=dict(self.notes),
         )
 
     def learn(self, index: int, times: int = 1) -> Client:

@@ -31,6 +31,7 @@ class ICEADMM(Strategy):
     memory: Mapping[str, str] = {"primal": "model", "dual": "trained", "sent": "model"}
     whole_update: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, rho: Positive = 5.0, zeta: NonNegative = 5.0) -> None:
         super().__init__(server)
@@ -46,7 +47,7 @@ class ICEADMM(Strategy):
         z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]
         losses = []
         for batch in learner.batches(client):
-            losses.append((learner.gradient(client, batch), len(batch[1])))
+            losses.append((learner.gradient(client, batch), batch[1]))
             learner.grads.add_(dual).add_(z - w, alpha=self.rho)
             z.sub_(learner.grads, alpha=1 / (self.rho + self.zeta))
             dual.add_(z - w, alpha=self.rho)

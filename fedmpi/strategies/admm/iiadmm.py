@@ -31,6 +31,7 @@ class IIADMM(Strategy):
     memory: Mapping[str, str] = {"dual": "trained", "sent": "model"}
     whole_update: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, rho: Positive = 1.0, zeta: NonNegative = 10.0) -> None:
         super().__init__(server)
@@ -45,7 +46,7 @@ class IIADMM(Strategy):
         z, w, dual = learner.values, client.received[client.trained], client.memory["dual"]
         losses = []
         for batch in learner.batches(client):
-            losses.append((learner.gradient(client, batch), len(batch[1])))
+            losses.append((learner.gradient(client, batch), batch[1]))
             learner.grads.sub_(dual).sub_(w - z, alpha=self.rho)
             z.sub_(learner.grads, alpha=1 / (self.rho + self.zeta))
             client.steps += 1

@@ -11,6 +11,8 @@ times the gradient of this one, about N - 2.  Their .1 at a batch of 64 is a `be
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from fedmpi.flow import Client, Learner, Task
@@ -27,6 +29,8 @@ class FedDecorr(Strategy):
     `beta` times the mean squared correlation of these inputs is added to every loss.  The authors' code with .1 is a
     `beta` of about 0.1 (N - 2) here, N the examples of a batch: it sums where equation 6 averages.
     """
+
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, beta: NonNegative = 0.1) -> None:
         super().__init__(server)

@@ -7,6 +7,7 @@ Acar, Zhao, Matas, Mattina, Whatmough, Saligrama 2021, "Federated Learning Based
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class FedDyn(Strategy):
 
     up = ("uniform",)
     memory: Mapping[str, str] = {"gradient": "trained"}
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, alpha: Positive = 0.01) -> None:
         super().__init__(server)

@@ -5,6 +5,8 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith 2020, "Federated Optimization in Het
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from fedmpi.flow import Client
@@ -17,6 +19,8 @@ class FedProx(Strategy):
 
     The term is `mu` / 2 times the squared distance to the received model.
     """
+
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, mu: NonNegative = 0.01) -> None:
         super().__init__(server)

@@ -27,6 +27,7 @@ class Mime(Strategy):
     """
 
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def __init__(
         self, server: ServerStep, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
@@ -49,7 +50,7 @@ class Mime(Strategy):
         losses = []
         for batch in learner.batches(client):
             here = learner.values.clone()
-            losses.append((learner.gradient(client, batch), len(batch[1])))
+            losses.append((learner.gradient(client, batch), batch[1]))
             gradient = learner.grads.clone()
             learner.values.copy_(received)
             learner.gradient(client, batch, again=True)

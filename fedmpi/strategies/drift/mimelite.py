@@ -8,7 +8,7 @@ the received model, from which the server makes the next s, go up behind the upd
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -52,6 +52,8 @@ class MimeLite(Strategy):
     """
 
     up = ("job", "job")
+    notes: Mapping[str, str] = {"gradient": "trained"}
+    batched: ClassVar[bool] = True
 
     def __init__(
         self, server: ServerStep, base: Base = "momentum", beta: Decay = 0.9, beta2: Decay = 0.99, eps: Positive = 1e-3
@@ -66,7 +68,7 @@ class MimeLite(Strategy):
 
     def prepare(self, client: Client) -> None:
         if client.examples:
-            client.notes["gradient"] = client.gradient()
+            client.notes["gradient"].copy_(client.gradient())
 
     def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
         self.statistics.use(grads, client.down[1:, client.trained])

@@ -8,6 +8,7 @@ batch as they would in use, without dropout and with their own statistics.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class MOON(Strategy):
     """
 
     memory: Mapping[str, str] = {"previous": "model"}
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, mu: NonNegative = 1.0, temperature: Positive = 0.5) -> None:
         super().__init__(server)

@@ -10,7 +10,7 @@ steps along a constant gradient, so c_i is a mean gradient as without it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,10 +30,14 @@ class Scaffold(Strategy):
     down = 2
     up = ("job", "job")
     memory: Mapping[str, str] = {"control": "trained"}
+    notes: Mapping[str, str] = {"shift": "trained"}
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, option: Literal[1, 2] = 2) -> None:
         super().__init__(server)
         self.option = option
+        if option == 1:
+            self.notes = {**self.notes, "gradient": "trained"}
 
     def check(self, job: Job) -> Job:
         if self.option == 2:
@@ -41,9 +45,9 @@ class Scaffold(Strategy):
         return job
 
     def prepare(self, client: Client) -> None:
-        client.notes["shift"] = client.down[1, client.trained] - client.memory["control"]
+        torch.sub(client.down[1, client.trained], client.memory["control"], out=client.notes["shift"])
         if self.option == 1 and client.examples:
-            client.notes["gradient"] = client.gradient()
+            client.notes["gradient"].copy_(client.gradient())
 
     def correct(self, grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
         grads.add_(client.notes["shift"])

@@ -25,6 +25,7 @@ class Agnostic(Strategy):
 
     sums: Mapping[str, str] = {"mass": "job"}
     memory: Mapping[str, str] = {"logit": "scalar"}
+    notes: Mapping[str, str] = {"weight": "scalar"}
 
     def __init__(self, server: ServerStep, rate: NonNegative = 0.1) -> None:
         super().__init__(server)
@@ -32,7 +33,7 @@ class Agnostic(Strategy):
 
     def prepare(self, client: Client) -> None:
         logit = client.memory["logit"].double() - client.said[0]
-        client.notes["weight"] = logit.clamp(-REACH, REACH).exp()
+        client.notes["weight"].copy_(logit.clamp(-REACH, REACH).exp())
         if client.examples:
             client.memory["logit"].add_(self.rate * client.objective())
 

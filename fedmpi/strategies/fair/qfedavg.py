@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from fedmpi.flow import Client, State
@@ -22,6 +21,7 @@ class QFedAvg(Strategy):
 
     up = ("uniform",)
     sums: Mapping[str, str] = {"h": "uniform"}
+    notes: Mapping[str, str] = {"objective": "scalar"}
 
     def __init__(self, server: ServerStep, q: NonNegative = 1.0) -> None:
         super().__init__(server)
@@ -33,7 +33,7 @@ class QFedAvg(Strategy):
 
     def prepare(self, client: Client) -> None:
         if client.examples:
-            client.notes["objective"] = torch.tensor(client.objective(), dtype=torch.float64)
+            client.notes["objective"].fill_(client.objective())
 
     def result(self, client: Client) -> Mapping[str, float]:
         client.change(client.planes[0])

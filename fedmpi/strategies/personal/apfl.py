@@ -28,6 +28,7 @@ class APFL(Strategy):
 
     memory: Mapping[str, str] = {"own": "model", "moved": "scalar"}
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = False  # a client's own share of the mixture is a number of the host
 
     def __init__(
         self, server: ServerStep, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, adapt: bool = True
@@ -43,7 +44,7 @@ class APFL(Strategy):
         w, v = client.values.clone(), client.memory["own"]
         trained, losses = client.trained, []
         for batch in learner.batches(client):
-            losses.append((learner.gradient(client, batch), len(batch[1])))  # at w
+            losses.append((learner.gradient(client, batch), batch[1]))  # at w
             common = learner.grads.clone()
             w.copy_(client.values)  # with the statistics that this batch has moved
             client.values[trained].copy_(self._mixed(client, w[trained]))

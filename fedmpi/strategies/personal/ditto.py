@@ -6,6 +6,7 @@ Li, Hu, Beirami, Smith 2021, "Ditto: Fair and Robust Federated Learning Through 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,7 @@ class Ditto(Strategy):
     """
 
     memory: Mapping[str, str] = {"own": "model"}
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, lam: NonNegative = 0.1, steps: Count | None = None) -> None:
         super().__init__(server)

@@ -26,6 +26,7 @@ class FedRep(Strategy):
     """
 
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, head: tuple[str, ...] = (), head_steps: Count | None = None) -> None:
         super().__init__(server)
@@ -42,10 +43,10 @@ class FedRep(Strategy):
         private = learner.private
 
         def head(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
-            grads[private:].zero_()
+            grads[..., private:].zero_()
 
         def body(grads: Tensor, values: Tensor, received: Tensor, client: Client) -> None:
-            grads[:private].zero_()
+            grads[..., :private].zero_()
 
         learner.train(client, head, self.head_steps)
         learner.train(client, body)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -27,6 +26,7 @@ class IFCA(Strategy):
     """
 
     common: ClassVar[bool] = False
+    notes: Mapping[str, str] = {"cluster": "scalar"}
 
     def __init__(self, server: ServerStep, clusters: Annotated[int, Field(ge=1, le=1000)] = 2) -> None:
         super().__init__(server)
@@ -49,7 +49,7 @@ class IFCA(Strategy):
 
     def prepare(self, client: Client) -> None:
         if client.examples:
-            client.notes["cluster"] = torch.tensor(self._nearest(client))
+            client.notes["cluster"].fill_(self._nearest(client))
 
     def result(self, client: Client) -> Mapping[str, float]:
         if not client.examples:

@@ -15,6 +15,7 @@ class Local(Strategy):
     memory: Mapping[str, str] = {"own": "model"}
     alone: ClassVar[bool] = True
     common: ClassVar[bool] = False
+    batched: ClassVar[bool] = True
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.values.copy_(client.memory["own"])

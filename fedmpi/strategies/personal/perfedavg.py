@@ -22,6 +22,7 @@ class PerFedAvg(Strategy):
     """
 
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, inner_lr: Positive = 0.01, adapt: Count = 1) -> None:
         super().__init__(server)
@@ -35,7 +36,7 @@ class PerFedAvg(Strategy):
         w, losses = learner.values.clone(), []
         batches = learner.batches(client, 2 * learner.steps(client))
         for support, query in zip(batches, batches, strict=False):
-            losses.append((learner.gradient(client, support), len(support[1])))
+            losses.append((learner.gradient(client, support), support[1]))
             learner.values.sub_(learner.grads, alpha=self.inner_lr)
             learner.gradient(client, query)
             w.sub_(learner.grads, alpha=client.lr)

@@ -25,6 +25,7 @@ class PFedMe(Strategy):
 
     memory: Mapping[str, str] = {"own": "model"}
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def __init__(self, server: ServerStep, lam: Positive = 15.0, inner: Count = 5, inner_lr: Positive = 0.01) -> None:
         super().__init__(server)
@@ -41,13 +42,13 @@ class PFedMe(Strategy):
         return job
 
     def learn(self, client: Client, learner: Learner) -> None:
-        theta, w = learner.values, client.received[client.trained].clone()
+        theta, w = learner.values, learner.values.clone()
         losses = []
         for batch in learner.batches(client):
             for step in range(self.inner):
                 loss = learner.gradient(client, batch)
                 if not step:
-                    losses.append((loss, len(batch[1])))
+                    losses.append((loss, batch[1]))
                 learner.grads.add_(theta - w, alpha=self.lam)
                 theta.sub_(learner.grads, alpha=self.inner_lr)
             w.sub_(w - theta, alpha=client.lr * self.lam)

@@ -20,6 +20,7 @@ class FedSGD(Strategy):
 
     whole_client: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.steps = 1

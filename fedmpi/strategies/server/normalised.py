@@ -24,6 +24,7 @@ class NormalisedSGD(Strategy):
     local_rule = False  # it is about the sum, which no client's gradient should lead
     whole_client: ClassVar[bool] = True
     corrects: ClassVar[bool] = False  # its steps are its own
+    batched: ClassVar[bool] = True
 
     def learn(self, client: Client, learner: Learner) -> None:
         client.steps = 1
