@@ -110,6 +110,7 @@ class Launch:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TMPDIR": str(self.tmp), "INTERRUPTED": self.mark},
                 start_new_session=True,
+                preexec_fn=_hears,
             )
         return self
 
@@ -171,6 +172,11 @@ class Launch:
         found += [f"/dev/shm/{name}" for name in sorted(new) if name.encode() not in maps]  # not another launch's
         found += [f"TMPDIR/{path.relative_to(self.tmp)}" for path in sorted(self.tmp.iterdir())]
         return found + [str(path.relative_to(self.run)) for path in self.run.rglob(".*.part")]
+
+
+def _hears() -> None:
+    """Hear Ctrl-C also where these tests were started behind a shell's `&`, which ignores it for all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 Act = Callable[[Launch], None]
