@@ -108,8 +108,8 @@ class Crossing:
 
     def score_client(self, place: int) -> None:
         """Score the client at a place of the cohort on the received model, where its scores are due."""
-        self.parts.engine.begin()
         if self.tally.scores:
+            self.parts.engine.begin()
             self.tally.score(place, self.parts.scores.client(int(self.drawn.clients[place])))
 
     def train(self) -> Iterator[Learned]:

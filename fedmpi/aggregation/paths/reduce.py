@@ -120,6 +120,7 @@ class ReducePath:
         crossing again.
         """
         comm, home = self.comm, self.comm.is_home
+        again = self.tally is not None
         if self.tally is None:
             self._close(passage)
             self.tally = tally.clone() if home else tally
@@ -133,8 +134,8 @@ class ReducePath:
             landed = self.landed
         else:  # home has nothing but zeros to send, which need no second buffer
             landed = parts
-            for part in parts:
-                part.zero_()
+            for part in parts if again else ():
+                part.zero_()  # of what landed there
         comm.reduce(*parts, self.tally, root=comm.home[0], into=[*landed, tally])
         wire = self._opened(landed, passage)
         totals = {"weight": self.layout.fixed.get("examples", self.layout.fixed.get("uniform", 0.0))}
