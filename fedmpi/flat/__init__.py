@@ -1,5 +1,7 @@
 """A model as one flat vector, with its tensors bound to it."""
 
 from fedmpi.flat.model import ALIGNMENT, FlatModel, keep_private
+from fedmpi.flat.places import places
+from fedmpi.flat.scratch import OWN
 
-__all__ = ["ALIGNMENT", "FlatModel", "keep_private"]
+__all__ = ["ALIGNMENT", "OWN", "FlatModel", "keep_private", "places"]

@@ -97,6 +97,12 @@ class FlatModel:
         """Return the number of trained values, padding excluded."""
         return sum(parameter.numel() for parameter in self.parameters)
 
+    @property
+    def moving(self) -> list[Tensor]:
+        """Return the tensors beside the trained ones that the module's code may change in place."""
+        buffers = [place.tensor for place, _, _, trained in self.bound.entries if not trained]
+        return buffers + [owners[0].tensor for owners in self.whole.buffers]
+
     def gradient(self, loss: Tensor) -> list[Tensor]:
         """Return the gradients of the trained parameters, in their order; zeros for one out of the loss's reach."""
         try:
@@ -149,13 +155,15 @@ class FlatModel:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Put the model back after its use: its values in place, its buffers, its counts."""
-        buffers, counts = self.values[self.trained.stop :].clone(), self.whole.values()
+        ends = self.values[: self.trained.start], self.values[self.trained.stop :]
+        buffers, counts = [end.clone() for end in ends], self.whole.values()
         received, self.whole.received = self.whole.received, counts
         try:
             yield
         finally:
             with torch.no_grad():
-                self.values[self.trained.stop :].copy_(buffers)
+                for end, buffer in zip(ends, buffers, strict=True):
+                    end.copy_(buffer)
             self.restore()
             self.whole.received = received
 

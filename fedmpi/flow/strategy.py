@@ -18,6 +18,7 @@ class Strategy(Protocol):
     fills: ClassVar[bool]
     memory: Mapping[str, str]
     notes: Mapping[str, str]
+    records: ClassVar[bool]
 
     # Each method is described by the strategy itself.
 

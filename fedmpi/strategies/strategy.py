@@ -35,7 +35,8 @@ class Strategy:
     An overridden method sets the trait that goes with it, unless the class sets it itself: with a `correct` of its own
     a strategy `corrects`, with a `survey` it has two passes, its `result` finds planes of zeros, with a `personal` or
     `stays` it personalises, and with a `stays` no model is common.  With a `learn`, `correct` or `loss` of its own it
-    is not `batched` unless its class says so: only its author can know that it is written on the last axis.
+    is not `batched` unless its class says so: only its author can know that it is written on the last axis.  With a
+    `loss` of its own its steps are recorded where it is batched, or where its class says that it `records`.
     """
 
     down: int = 1  # planes that a broadcast carries
@@ -52,12 +53,15 @@ class Strategy:
     whole_update: ClassVar[bool] = False  # home counts on updates as they were sent: no stage may bound them
     alone: ClassVar[bool] = False  # each client trains a model that it keeps as its memory "own", and sends nothing
     batched: ClassVar[bool] = True  # its `learn`, `correct` and `loss` may stand for several clients
+    records: ClassVar[bool] = True  # its `loss` is made of tensors alone, so that a step of it may be recorded
     models: int = 1  # planes that hold a model each, and begin as one
 
     def __init_subclass__(cls, **others: Any) -> None:
         super().__init_subclass__(**others)
         if "batched" not in vars(cls) and any(method in vars(cls) for method in ROWS):
             cls.batched = False
+        if "records" not in vars(cls) and "loss" in vars(cls):
+            cls.records = vars(cls).get("batched", False)
         for method, trait, value in FOLLOWS:
             own = any(trait in vars(kind) for kind in cls.__mro__ if kind is not Strategy)
             if not own and getattr(cls, method) is not getattr(Strategy, method):

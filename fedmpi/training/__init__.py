@@ -6,5 +6,6 @@ from fedmpi.training.keepsake import keepsake_sizes
 from fedmpi.training.schedules import SCHEDULES
 from fedmpi.training.sequential import Sequential
 from fedmpi.training.single import Single
+from fedmpi.training.traced import Traced
 
-__all__ = ["ENGINES", "SCHEDULES", "Course", "Sequential", "Single", "keepsake_sizes"]
+__all__ = ["ENGINES", "SCHEDULES", "Course", "Sequential", "Single", "Traced", "keepsake_sizes"]

@@ -151,24 +151,15 @@ class Single:
         """
         if not client.examples:
             return
-        flat, local, lr = self.flat, self.course.local, client.lr
+        flat, local = self.flat, self.course.local
         if self.turn.passes:  # a second loop counts from where the first did
             self.counts()
             flat.restore()
         direct = correct is None and self.optimizer.plain and not (local.l1 or local.l2 or local.clip)
-        self.optimizer.restart(lr)
+        self.optimizer.restart(client.lr)
         losses, sizes = [], []
         for inputs, targets in self.batches(client, steps):
-            loss = self.strategy.loss(self.task, flat.model, inputs, targets, client)
-            gradients = self.differentiate(loss)
-            self._passed(targets)
-            with torch.no_grad():
-                if direct:
-                    torch._foreach_add_(flat.views, gradients, alpha=-lr)
-                else:
-                    flat.write(gradients)
-                    self._step(client, correct)
-            losses.append(loss.detach())
+            losses.append(self._take(client, (inputs, targets), correct, direct))
             sizes.append(len(targets))
         client.reach = self.optimizer.reach(len(sizes))
         client.steps += len(sizes)
@@ -195,15 +186,13 @@ class Single:
         else:
             self.chance.mark()
         with self.flat.aside() if again else nullcontext():
-            with torch.enable_grad():
-                loss = self.strategy.loss(self.task, self.model, *batch, client)
-                gradients = self.differentiate(loss)
+            loss, gradients = self._pass(client, batch)
             if not again:
                 self._passed(batch[1])
         with torch.no_grad():
             self.flat.write(gradients)
             self._penalise(self.grads)
-        return loss.detach()
+        return loss
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the model's tensors as views of a vector `(size,)`."""
@@ -221,6 +210,24 @@ class Single:
         with torch.no_grad():
             total.add_(self.values, alpha=local.l2).add_(self.values.sign(), alpha=local.l1)
         return total[self.private :]
+
+    def _take(self, client: Client, batch: Batch, correct: Rule | None, direct: bool) -> Tensor:
+        """Take one step on a batch and return its loss; a `direct` one needs no gradient written."""
+        loss, gradients = self._pass(client, batch)
+        self._passed(batch[1])
+        with torch.no_grad():
+            if direct:
+                torch._foreach_add_(self.flat.views, gradients, alpha=-client.lr)
+            else:
+                self.flat.write(gradients)
+                self._step(client, correct)
+        return loss
+
+    def _pass(self, client: Client, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return a batch's loss and the gradients of the trained tensors, at `values`."""
+        with torch.enable_grad():
+            loss = self.strategy.loss(self.task, self.model, *batch, client)
+            return loss.detach(), self.differentiate(loss)
 
     def _passed(self, targets: Tensor) -> None:
         """Count a training pass of the model, and take over tensors that its code laid elsewhere."""
