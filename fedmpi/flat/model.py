@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -58,6 +58,7 @@ class FlatModel:
         self.trained = slice(ends[0], ends[2])
         self.shared = slice(ends[1], at)
         self.grads = torch.zeros(ends[2] - ends[0], dtype=dtype, device=self.device)
+        self._cut({name: tensor.shape for name, tensor in laid})
         self.views = [self._view(name, tensor) for name, tensor in [*sections[1], *sections[2]]]
         self.grad_views = [
             self.grads[self.slices[name].start - ends[0] : self.slices[name].stop - ends[0]].view(tensor.shape)
@@ -67,6 +68,19 @@ class FlatModel:
         views = dict(zip([name for name, _ in [*sections[1], *sections[2]]], self.views, strict=True))
         views |= {name: self._view(name, tensor) for name, tensor in [*sections[0], *sections[3]]}
         self._hold(views)
+
+    def _cut(self, shapes: Mapping[str, torch.Size]) -> None:
+        """Note how a vector like `values[shared]` is cut into tensors, with what lies between them."""
+        self.cuts: list[int] = []
+        self.named_parts: list[tuple[str, int, torch.Size]] = []
+        at = self.shared.start
+        for name, here in self.slices.items():
+            if here.start < self.shared.start:
+                continue
+            self.cuts += [here.start - at, here.stop - here.start]
+            self.named_parts.append((name, len(self.cuts) - 1, shapes[name]))
+            at = here.stop
+        self.cuts.append(self.shared.stop - at)
 
     def _view(self, name: str, tensor: Tensor) -> Tensor:
         view = self.values[self.slices[name]].view(tensor.shape)
@@ -122,13 +136,8 @@ class FlatModel:
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the shared tensors, by name, as views of a vector `(size,)` laid out like `values[shared]`."""
-        start = self.shared.start
-        shapes = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        return {
-            name: vector[here.start - start : here.stop - start].view(shapes[name].shape)
-            for name, here in self.slices.items()
-            if here.start >= start
-        }
+        parts = torch.split(vector, self.cuts)
+        return {name: parts[place].view(shape) for name, place, shape in self.named_parts}
 
     def restore(self) -> None:
         """Bind every tensor to its view again, and put back all beside the vector as received: for the next client."""

@@ -73,7 +73,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **options)
         if torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags:
             self.reason = self.reason or f"it looks at values ({func})"
-        if str(func) in ALIASES:
+        if str(func) in ALIASES or (func.is_view and _unmoved(args[0], result)):
             self._slots[id(result)] = arguments[0]
             self._alive.append(result)
             return result
@@ -194,6 +194,18 @@ def difference(one: Recording, other: Recording) -> str | None:
         if tensor is not again and not _there(tensor, again) and not _equal(tensor, again):
             return f"a tensor {tuple(tensor.shape)} made in Python had other values the second time"
     return None
+
+
+def _unmoved(tensor: Any, view: Any) -> bool:
+    """Return whether a view is laid out as its tensor."""
+    return (
+        isinstance(tensor, Tensor)
+        and isinstance(view, Tensor)
+        and view.shape == tensor.shape
+        and view.stride() == tensor.stride()
+        and view.dtype == tensor.dtype
+        and view.storage_offset() == tensor.storage_offset()
+    )
 
 
 def _slots(value: Any) -> Iterator[Slot]:
