@@ -12,14 +12,16 @@ from fedmpi.cohort.deal import deal
 from fedmpi.flow import Clients
 
 Costs = Callable[[Clients], NDArray[np.int64]]  # what it costs to serve each client
+Groups = Callable[[Clients], list[list[int]]]  # the places of clients that train together
 
 
 @dataclass(frozen=True)
 class Seating:
     """The serving ranks, in their order: `seats` of them, this rank on `seat`, None where it serves nobody.
 
-    Clients are dealt by their cost, so ranks finish together.  Where clients `stay`, because their keepsakes lie in
-    one rank's own memory, each is always served by the same rank.
+    Clients are dealt by their cost, so ranks finish together; those that train in one of the `groups` are dealt as
+    one.  Where clients `stay`, because their keepsakes lie in one rank's own memory, each is always served by the same
+    rank.
     """
 
     seat: int | None
@@ -27,13 +29,16 @@ class Seating:
     first: int  # the rank on seat 0: 1 where home serves nobody
     costs: Costs
     stay: bool = False
+    groups: Groups | None = None
 
     @classmethod
-    def of(cls, me: int, ranks: int, home_serves: bool, costs: Costs, stay: bool = False) -> Seating:
+    def of(
+        cls, me: int, ranks: int, home_serves: bool, costs: Costs, stay: bool = False, groups: Groups | None = None
+    ) -> Seating:
         """Return the seating of rank `me` among so many `ranks`; home, rank 0, serves where it must or should."""
         if home_serves or ranks == 1:
-            return cls(me, ranks, 0, costs, stay)
-        return cls(me - 1 if me else None, ranks - 1, 1, costs, stay)
+            return cls(me, ranks, 0, costs, stay, groups)
+        return cls(me - 1 if me else None, ranks - 1, 1, costs, stay, groups)
 
     def hands(self, clients: Clients, costs: Costs | None = None) -> list[list[int]]:
         """Return each seat's places among `clients`, by other `costs` where they are given."""
@@ -41,7 +46,11 @@ class Seating:
             return [[] for _ in range(self.seats)]
         if self.stay:
             return [np.flatnonzero(clients % self.seats == seat).tolist() for seat in range(self.seats)]
-        return deal((costs or self.costs)(clients), self.seats)
+        if self.groups is None or costs is not None:
+            return deal((costs or self.costs)(clients), self.seats)
+        groups, each = self.groups(clients), self.costs(clients)
+        hands = deal(np.array([each[group].sum() for group in groups]), self.seats)
+        return [[place for group in hand for place in groups[group]] for hand in hands]
 
     def places(self, clients: Clients, costs: Costs | None = None) -> list[int]:
         """Return this rank's places among `clients`."""

@@ -19,6 +19,13 @@ class Strategy(Protocol):
     memory: Mapping[str, str]
     notes: Mapping[str, str]
     records: ClassVar[bool]
+    batched: ClassVar[bool]
+
+    @property
+    def plain_loop(self) -> bool: ...
+
+    @property
+    def plain_loss(self) -> bool: ...
 
     # Each method is described by the strategy itself.
 

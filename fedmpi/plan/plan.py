@@ -29,6 +29,7 @@ class Loop(Protocol):
 
     votes: bool = False  # clients' models are used together
     once: bool = False  # a client takes part once a round, and cannot be drawn twice
+    hands_on: bool = False  # a client trains the model of the one before it
 
     def check(self, plan: Plan) -> None:
         """Raise JobError where the rest of the plan cannot go with this loop."""
@@ -90,7 +91,10 @@ class Plan:
 
     def engine(self, **given: Any) -> Engine:
         """Return a rank's engine of training; `given` are the arguments of ENGINES."""
-        return ENGINES.choose(self.job.local.engine, course=self.course(), keeps=self.stages.memory, **given)
+        cohort = 1 if self.loop.hands_on else self.sampler.most
+        return ENGINES.choose(
+            self.job.local.engine, course=self.course(), keeps=self.stages.memory, cohort=cohort, **given
+        )
 
     def layout(self, flat: FlatModel) -> Layout:
         """Return the layout of this job's wire."""

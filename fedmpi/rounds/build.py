@@ -45,7 +45,12 @@ def build(
     model = plan.loop.model(plan, flat)
     stay = memory is not None and not memory.travels
     seating = Seating.of(
-        comm.me, comm.size, job.server.trains, lambda clients: work(plan.shards.sizes(clients), job.local), stay
+        comm.me,
+        comm.size,
+        job.server.trains,
+        lambda clients: work(plan.shards.sizes(clients), job.local),
+        stay,
+        getattr(copy.engine, "groups", None),
     )
     scores = Scores(plan, copy.engine, model, flat.model, plan.scorer(flat.device))
     path = plan.path(comm, layout, flat.device, copy.staged)

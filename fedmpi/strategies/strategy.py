@@ -86,6 +86,16 @@ class Strategy:
         return self.correct if self.corrects else None
 
     @property
+    def plain_loop(self) -> bool:
+        """Return whether its learning is the job's loop, and nothing else."""
+        return type(self).learn is Strategy.learn
+
+    @property
+    def plain_loss(self) -> bool:
+        """Return whether its loss is the task's."""
+        return type(self).loss is Strategy.loss
+
+    @property
     def weights(self) -> tuple[str, ...]:
         """Return the values of `aggregation.weights` fixed by its planes; none where the job may choose."""
         own = ("uniform" if weighting == "none" else weighting for weighting in self.up if weighting != "job")

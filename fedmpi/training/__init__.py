@@ -1,5 +1,6 @@
 """The learning of clients: engines, batches, schedules, memory."""
 
+from fedmpi.training.batched import Batched
 from fedmpi.training.course import Course
 from fedmpi.training.engines import ENGINES
 from fedmpi.training.keepsake import keepsake_sizes
@@ -8,4 +9,4 @@ from fedmpi.training.sequential import Sequential
 from fedmpi.training.single import Single
 from fedmpi.training.traced import Traced
 
-__all__ = ["ENGINES", "SCHEDULES", "Course", "Sequential", "Single", "Traced", "keepsake_sizes"]
+__all__ = ["ENGINES", "SCHEDULES", "Batched", "Course", "Sequential", "Single", "Traced", "keepsake_sizes"]

@@ -2,6 +2,7 @@
 
 from fedmpi.flow import Engine
 from fedmpi.job import Registry
+from fedmpi.training.batched import Batched
 from fedmpi.training.sequential import Sequential
 from fedmpi.training.traced import Traced
 
@@ -10,7 +11,8 @@ ENGINES: Registry[Engine] = Registry(
     {
         "sequential": Sequential,
         "traced": Traced,
+        "batched": Batched,
     },
-    given=("course", "flat", "layout", "state", "examples", "memory", "staged", "keeps", "learner"),
+    given=("course", "flat", "layout", "state", "examples", "memory", "staged", "keeps", "learner", "cohort"),
     of=Engine,
 )

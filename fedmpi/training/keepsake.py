@@ -39,7 +39,7 @@ class Keepsake:
     ) -> None:
         self.flat, self.memory = flat, memory
         self.models = [name for name, kind in strategy.memory.items() if kind == "model"]
-        sizes = keepsake_sizes(strategy, flat, keeps, up)
+        self.sizes = sizes = keepsake_sizes(strategy, flat, keeps, up)
         self.vector = torch.zeros(sum(sizes.values()), dtype=flat.dtype, device=flat.device)
         pieces = dict(zip(sizes, torch.split(self.vector, list(sizes.values())), strict=True))
         self.private = pieces.get(("model", "private"))
@@ -47,6 +47,14 @@ class Keepsake:
         self.staged: dict[str, Tensor] = {name: part for (owner, name), part in pieces.items() if owner == "stages"}
         self.first = torch.empty_like(self.vector)
         self.start()
+
+    def cut(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the parts of several clients' keepsakes `(K, kept)`, as views: the strategy's, and the stages'."""
+        pieces = dict(zip(self.sizes, torch.split(rows, list(self.sizes.values()), dim=1), strict=True))
+        own, staged = (
+            {name: part for (owner, name), part in pieces.items() if owner == of} for of in ("strategy", "stages")
+        )
+        return own, staged
 
     def start(self) -> None:
         """Take the model as it is now as every client's first."""

@@ -105,7 +105,7 @@ class Single:
             sums = self._learn(client)
             client.loss = self.turn.loss if np.isnan(client.loss) else client.loss
             self.keepsake.take(client.memory)
-        self._sums(sums)
+        self.row_sums(self.row, sums)
         return client
 
     def _learn(self, client: Client) -> Mapping[str, float]:
@@ -129,10 +129,10 @@ class Single:
             turn.counts = self.flat.whole.changes(turn.passes, turn.used)
         return turn.counts
 
-    def _sums(self, sums: Mapping[str, float]) -> None:
-        """Write the strategy's sums on the wire; JobError for an undeclared one, which would be lost."""
+    def row_sums(self, row: Tensor, sums: Mapping[str, float]) -> None:
+        """Write the strategy's sums on a row of the wire; JobError for an undeclared one, which would be lost."""
         layout, names = self.layout, self.layout.sums
-        tail = layout.tail(self.row).zero_()
+        tail = layout.tail(row).zero_()
         if not sums.keys() <= set(names):
             lost = next(name for name in sums if name not in names)
             raise JobError(

@@ -104,7 +104,7 @@ def test_an_engine_of_one_s_own_that_hands_on_rows_of_two_gives_the_same_bits(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"local": {"engine": "sequentail"}}, "local.engine: 'sequentail' given; there are sequential, traced, or"),
+        ({"local": {"engine": "sequentail"}}, "local.engine: 'sequentail' given; there are sequential, traced"),
         ({"local": {"engine": {"name": "sequential", "size": 3}}}, "local.engine.size: is not an option of sequential"),
         ({"local": {"engine": "tests.seams:Half"}}, "'tests.seams:Half' gave a Half; it should be an Engine"),
         ({"local": {"engine": "tests.seams:None_"}}, "local.engine"),

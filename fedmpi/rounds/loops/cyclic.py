@@ -28,6 +28,7 @@ class Cyclic(Loop):
 
     order: Literal["fixed", "random"] = "fixed"
     once = True
+    hands_on = True
 
     def check(self, plan: Plan) -> None:
         """Refuse strategies, stages and options made for a sum or a server."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmpi.training.traced.recording import Call, Recording, Slot
 
-TURN, PRODUCT = "aten.t.default", "aten.mm.default"
+PRODUCTS = {"aten.mm.default": "addmm_", "aten.bmm.default": "baddbmm_"}  # and the addition of one in place
 
 
 class Program:
@@ -22,7 +22,27 @@ class Program:
         self.constants = {**recording.outer, **tensors}
         self.adds: list[tuple[str, Slot, Slot]] = []  # products added in place, behind the last call
         self.namespace: dict[str, Any] = {}
+        self.shapes = recording.shapes
+        self.loss, self.gradients = recording.loss, list(recording.gradients)
+        if not any(call.function._schema.is_mutable for call in self.calls):
+            self._shorten()
         self._hoist(set(tensors))
+
+    def _shorten(self) -> None:
+        """Leave out products with 1, which is what several rows make of adding a bias."""
+        names: dict[Slot, Slot] = {}
+        left = []
+        for call in self.calls:
+            renamed = call.renamed(names)
+            if str(call.function) == "aten.mul.Scalar" and call.arguments[1] == 1:
+                [result], [slot] = call.results, renamed.slots
+                if result is not None and self.shapes[result.number] == self.shapes[slot.number]:
+                    names[result] = slot
+                    continue
+            left.append(renamed)
+        self.calls = left
+        self.loss = names.get(self.loss, self.loss)
+        self.gradients = [names.get(gradient, gradient) for gradient in self.gradients]
 
     def _hoist(self, stable: set[Slot]) -> None:
         """Take views of tensors that stay where they are once, in place of once a step."""
@@ -38,31 +58,44 @@ class Program:
             stable.add(result)
         self.calls = left
 
-    def fuse(self, gradients: Sequence[Slot], views: Sequence[Tensor]) -> list[tuple[Slot, Tensor]]:
+    def fuse(self, views: Sequence[Tensor]) -> list[tuple[Slot, Tensor]]:
         """Add each gradient that is one product to its view as it is made; return the others, with their views.
 
         Every weight is read as it was before, since the additions come last.
         """
         makers = {result: call for call in self.calls for result in call.results if result is not None}
         uses = Counter(slot for call in self.calls for slot in call.slots)
-        uses.update(gradients)
+        uses.update(self.gradients)
         rest: list[tuple[Slot, Tensor]] = []
-        for place, (gradient, view) in enumerate(zip(gradients, views, strict=True)):
+        for place, (gradient, view) in enumerate(zip(self.gradients, views, strict=True)):
             slot, gone = gradient, []
-            while slot in makers and str(makers[slot].function) == TURN and uses[slot] == 1:
+            while slot in makers and self._turns(makers[slot]) and uses[slot] == 1:
                 gone.append(makers[slot])
                 slot = gone[-1].arguments[0]
             product = makers.get(slot)
-            if product is None or str(product.function) != PRODUCT or uses[slot] != 1:
+            add = PRODUCTS.get(str(product.function)) if product is not None else None
+            if product is None or add is None or uses[slot] != 1:
                 rest.append((gradient, view))
                 continue
             left, right = product.arguments
-            self.adds.append((self._held(view.t() if len(gone) % 2 else view, f"w{place}"), left, right))
+            target = view.transpose(-1, -2) if len(gone) % 2 else view
+            self.adds.append((f"{self._held(target, f'w{place}')}.{add}", left, right))
             self.calls = [call for call in self.calls if call is not product and not any(call is one for one in gone)]
         return rest
 
-    def compiled(self, inputs: Sequence[Slot], results: Sequence[Slot]) -> Callable[..., tuple[Tensor, ...]]:
-        """Return the program as a function of its inputs, to the tensors of `results`."""
+    def _turns(self, call: Call) -> bool:
+        """Return whether a call swaps the last two dimensions."""
+        if str(call.function) == "aten.t.default":
+            return len(self.shapes[call.slots[0].number][0]) == 2
+        dims = len(self.shapes[call.slots[0].number][0]) if call.slots else 0
+        return str(call.function) == "aten.transpose.int" and {at % dims for at in call.arguments[1:]} == {
+            dims - 2,
+            dims - 1,
+        }
+
+    def compiled(self, inputs: Sequence[Slot], gradients: Sequence[Slot]) -> Callable[..., tuple[Tensor, ...]]:
+        """Return the program as a function of its inputs, to the loss and some of the gradients."""
+        results = [self.loss, *gradients]
         ends = {slot: len(self.calls) for slot in results} | {
             slot: len(self.calls) for _, *pair in self.adds for slot in pair
         }
@@ -79,7 +112,7 @@ class Program:
             lines.append(self._line(call))
             if names:  # its memory serves the next calls, while it lies in the cache
                 lines.append(f"del {', '.join(names)}")
-        lines += [f"{name}.addmm_({self._word(left)}, {self._word(right)})" for name, left, right in self.adds]
+        lines += [f"{name}({self._word(left)}, {self._word(right)})" for name, left, right in self.adds]
         head = f"def step({', '.join(f'v{slot.number}' for slot in inputs)}):"
         self.text = "\n    ".join([head, *lines, f"return {self._word(tuple(results))}"])
         exec(compile(self.text, "<a recorded step>", "exec"), self.namespace)

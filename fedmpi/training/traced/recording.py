@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -34,6 +34,13 @@ class Call:
     options: dict[str, Any]
     results: tuple[Slot | None, ...]
     many: bool
+
+    def renamed(self, names: Mapping[Slot, Slot]) -> Call:
+        """Return the same call with other slots for some of its arguments."""
+        if not any(slot in names for slot in self.slots):
+            return self
+        options = {name: _renamed(value, names) for name, value in self.options.items()}
+        return Call(self.function, _renamed(self.arguments, names), options, self.results, self.many)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -129,10 +136,11 @@ def recorded(
     parameters: Sequence[Tensor],
     batch: Sequence[Tensor],
     free: Sequence[Tensor],
+    scalar: bool = True,
 ) -> Recording:
     """Return the recording of a step: the loss that is `made` of a batch, and its gradients by the parameters.
 
-    `free` are the tensors that the step may change in place.
+    `free` are the tensors that the step may change in place.  The loss is a `scalar`, or one of each row.
     """
     traces, recorder = Traces(model), Recorder([*parameters, *batch])
     versions = [tensor._version for tensor in (*parameters, *batch)]
@@ -150,7 +158,7 @@ def recorded(
     )
     if changed or versions != [tensor._version for tensor in (*parameters, *batch)]:
         reason = reason or "it changes a tensor in place that is no buffer"
-    if loss.dim():
+    if loss.dim() and scalar:
         reason = reason or "its loss is no scalar"
     inputs = [*map(Slot, range(len(parameters), len(parameters) + len(batch))), recorder.slot(seed)]
     recorder.outer.pop(inputs[-1], None)
@@ -214,6 +222,14 @@ def _slots(value: Any) -> Iterator[Slot]:
     elif isinstance(value, (tuple, list)):
         for one in value:
             yield from _slots(one)
+
+
+def _renamed(value: Any, names: Mapping[Slot, Slot]) -> Any:
+    if isinstance(value, Slot):
+        return names.get(value, value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_renamed(one, names) for one in value)
+    return value
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -139,8 +139,8 @@ class Recorded(Single):
             return None
         views = self.flat.views
         program = Program(one, dict(zip(map(Slot, range(len(views))), views, strict=True)))
-        rest = program.fuse(one.gradients, views) if fused else list(zip(one.gradients, views, strict=True))
-        function = program.compiled(one.inputs, [one.loss, *(slot for slot, _ in rest)])
+        rest = program.fuse(views) if fused else list(zip(program.gradients, views, strict=True))
+        function = program.compiled(one.inputs, [slot for slot, _ in rest])
         return Step(function, torch.ones_like(one.seed), [view for _, view in rest])
 
     def _recorded(self, client: Client, batch: Batch) -> Recording:
