@@ -165,7 +165,6 @@ class Many:
         """Yield the clients' batches; all of them have as many steps, of as many examples."""
         for batches in self._stream(client, steps):
             size = int(batches.counts[0])
-            self.last = batches
             yield batches.inputs[:, :size].contiguous(), batches.targets[:, :size].contiguous()
 
     def steps(self, client: Client) -> int:

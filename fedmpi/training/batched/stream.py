@@ -13,6 +13,8 @@ from torch import Tensor
 from fedmpi.flow import Task
 from fedmpi.training.batches import BLOCK
 
+PIECE = 2**20  # bytes made inputs at once: they stay in the cache until their step
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -65,36 +67,35 @@ def stream(
     for row, (_, own) in enumerate(orders):
         counts[: len(own), row] = own
     width = columns[0][0][0].numel() * max(columns[0][0].element_size(), 4)
-    span = max(1, BLOCK // (len(columns) * batch * width))
+    one = len(columns) * batch * width  # bytes of a step
+    span, piece = max(1, BLOCK // one), max(1, PIECE // one)
     weights = torch.from_numpy((np.arange(batch) < counts[:, :, None]) / np.maximum(counts, 1)[:, :, None])
     weights = weights.to(device, dtype)
     active = torch.from_numpy(counts > 0).to(device, dtype)
     for start in range(0, steps, span):
         stop = min(start + span, steps)
-        x, y = _gathered(columns, orders, task, slice(start, stop), batch, device)
-        for step in range(start, stop):
-            yield Batches(x[step - start], y[step - start], weights[step], active[step], counts[step])
+        x, y = (side.to(device, non_blocking=True) for side in _gathered(columns, orders, slice(start, stop), batch))
+        for first in range(start, stop, piece):
+            some = x[first - start :][:piece]
+            inputs = task.inputs(some.flatten(0, 2))
+            inputs = inputs.view(*some.shape[:3], *inputs.shape[1:])
+            for step in range(first, min(first + piece, stop)):
+                yield Batches(inputs[step - first], y[step - start], weights[step], active[step], counts[step])
 
 
 def _gathered(
     columns: Sequence[tuple[Tensor, Tensor]],
     orders: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    task: Task,
     some: slice,
     batch: int,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Return the inputs `(steps, K, B, ...)` and targets of some steps; zeros behind a client's last."""
-    x = y = torch.empty(0)
-    for row, ((stored, targets), (chosen, _)) in enumerate(zip(columns, orders, strict=True)):
+) -> list[Tensor]:
+    """Return the examples `(steps, K, B, ...)` and targets of some steps, as stored; zeros behind a client's last."""
+    shape = (some.stop - some.start, len(columns), batch)
+    sides = [torch.empty(*shape, *column.shape[1:], dtype=column.dtype) for column in columns[0]]
+    for row, (pair, (chosen, _)) in enumerate(zip(columns, orders, strict=True)):
         take = torch.from_numpy(chosen[some].reshape(-1))
-        inputs = task.inputs(stored.index_select(0, take).to(device, non_blocking=True))
-        labels = targets.index_select(0, take).to(device, non_blocking=True)
-        if not row:
-            shape = (some.stop - some.start, len(columns), batch)
-            x = torch.zeros(*shape, *inputs.shape[1:], dtype=inputs.dtype, device=device)
-            y = torch.zeros(*shape, *labels.shape[1:], dtype=labels.dtype, device=device)
         steps = len(take) // batch
-        x[:steps, row] = inputs.view(steps, batch, *inputs.shape[1:])
-        y[:steps, row] = labels.view(steps, batch, *labels.shape[1:])
-    return x, y
+        for column, side in zip(pair, sides, strict=True):
+            side[:steps, row] = column.index_select(0, take).view(steps, *side.shape[2:])
+            side[steps:, row] = 0
+    return sides

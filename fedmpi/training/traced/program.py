@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedmpi.training.traced.recording import Call, Recording, Slot
 
+NUMBERS = ("aten.scalar_tensor.default",)  # made of a number alone
 PRODUCTS = {"aten.mm.default": "addmm_", "aten.bmm.default": "baddbmm_"}  # and the addition of one in place
 
 
@@ -29,7 +31,7 @@ class Program:
         self._hoist(set(tensors))
 
     def _shorten(self) -> None:
-        """Leave out products with 1, which is what several rows make of adding a bias."""
+        """Leave out what comes to nothing: products with 1, as rows of clients make them, and what nobody uses."""
         names: dict[Slot, Slot] = {}
         left = []
         for call in self.calls:
@@ -40,15 +42,22 @@ class Program:
                     names[result] = slot
                     continue
             left.append(renamed)
-        self.calls = left
         self.loss = names.get(self.loss, self.loss)
         self.gradients = [names.get(gradient, gradient) for gradient in self.gradients]
+        used = {self.loss, *self.gradients}
+        self.calls = []
+        for call in reversed(left):
+            random = torch.Tag.nondeterministic_seeded in call.function.tags  # its draw is missed by those after it
+            if random or not used.isdisjoint(result for result in call.results if result is not None):
+                used.update(call.slots)
+                self.calls.insert(0, call)
 
     def _hoist(self, stable: set[Slot]) -> None:
-        """Take views of tensors that stay where they are once, in place of once a step."""
+        """Take views of tensors that stay where they are once, and make tensors of numbers, in place of once a step."""
         left = []
         for call in self.calls:
-            if not (call.function.is_view and not call.many and call.slots and stable.issuperset(call.slots)):
+            view = call.function.is_view and call.slots and stable.issuperset(call.slots)
+            if call.many or not (view or str(call.function) in NUMBERS):
                 left.append(call)
                 continue
             arguments = [self.constants[one] if isinstance(one, Slot) else one for one in call.arguments]
