@@ -47,7 +47,7 @@ def on_ranks(ranks: int) -> None:
         torch.set_num_threads(1)
         return
     print(machine(), flush=True)
-    raise SystemExit(subprocess.run(_start(ranks, sys.argv), env=_environment(ranks)).returncode)
+    raise SystemExit(subprocess.run(start(ranks, sys.argv), env=environment(ranks)).returncode)
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ def measure(job: Mapping[str, Any], ranks: int, checkout: Path = HERE, keep: boo
     with tempfile.TemporaryDirectory(prefix="fedmpi-measure-") as folder:
         Path(folder, "job.toml").write_text(tomli_w.dumps(job))
         words = [str(Path(__file__).resolve()), "job.toml", "run" if keep else "", str(time.time())]
-        environment = {**_environment(ranks), "PYTHONPATH": str(checkout.resolve())}
+        told = {**environment(ranks), "PYTHONPATH": str(checkout.resolve())}
         # Away from any checkout: what lies in the working directory would be imported first.
-        values = json.loads(_run(_start(ranks, words), environment, Path(folder)).splitlines()[-1])
+        values = json.loads(_run(start(ranks, words), told, Path(folder)).splitlines()[-1])
     if not Path(values.pop("code")).is_relative_to(checkout.resolve()):
         raise SystemExit(f"{checkout} is no checkout of fedmpi: its code did not run")
     return Measure(**values)
@@ -109,7 +109,7 @@ def _ratio(mine: list[float], theirs: list[float], what: str) -> str:
     return f"{medians[0]:.4f} / {medians[1]:.4f} {what} = {ratio}"
 
 
-def _start(ranks: int, words: list[str]) -> list[str]:
+def start(ranks: int, words: list[str]) -> list[str]:
     """The command that runs a script with its arguments on so many ranks."""
     from fedmpi import launch
     from fedmpi.launch import local
@@ -117,7 +117,7 @@ def _start(ranks: int, words: list[str]) -> list[str]:
     return [*local.start(launch.find_mpirun(), ranks), sys.executable, "-m", "mpi4py", *words]
 
 
-def _environment(ranks: int) -> dict[str, str]:
+def environment(ranks: int) -> dict[str, str]:
     """What those ranks are told: one compute thread each."""
     from fedmpi import launch
 
