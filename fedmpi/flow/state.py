@@ -61,6 +61,15 @@ class State:
         self.header[4] = value
 
     @property
+    def durable(self) -> int:
+        """The newest round with a checkpoint on disk, as far as home knew when the round began; 0 for none."""
+        return int(self.header[5])
+
+    @durable.setter
+    def durable(self, value: int) -> None:
+        self.header[5] = value
+
+    @property
     def done(self) -> bool:
         """True where the run is over: the model received is the final one."""
         return bool(self.header[2])

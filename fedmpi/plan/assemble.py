@@ -24,6 +24,7 @@ from fedmpi.plan.plan import Loop, Plan
 from fedmpi.plan.refusals import Asked, refuse
 from fedmpi.plan.stop import Stopper
 from fedmpi.strategies import ServerStep, Strategy
+from fedmpi.training import choice
 
 
 def assemble(
@@ -80,6 +81,7 @@ def assemble(
         Stopper(job.stop, scores, lambda metric: higher_is_better(metric, task), asked.personal),
     )
     loop.check(plan)
+    plan.job = _engined(plan)
     if try_out:
         tryout.try_out(plan)
     return plan
@@ -129,6 +131,15 @@ def _settled(job: Job, strategy: Strategy, sampler: Sampler, stages: Pipeline) -
         # They promise the same bits on any number of ranks, and torch's own sums depend on the number of threads.
         changes["threads"] = 1
     return job.model_copy(update=changes)
+
+
+def _engined(plan: Plan) -> Job:
+    """Return the job with the engine that suits it, where it asks for that."""
+    job = plan.job
+    if job.local.engine.name != "auto":
+        return job
+    name = choice(plan.course(), plan.model, plan.together)
+    return job.model_copy(update={"local": job.local.model_copy(update={"engine": Component(name=name)})})
 
 
 def resolved_table(plan: Plan) -> dict[str, Any]:

@@ -91,10 +91,14 @@ class Plan:
 
     def engine(self, **given: Any) -> Engine:
         """Return a rank's engine of training; `given` are the arguments of ENGINES."""
-        cohort = 1 if self.loop.hands_on else self.sampler.most
         return ENGINES.choose(
-            self.job.local.engine, course=self.course(), keeps=self.stages.memory, cohort=cohort, **given
+            self.job.local.engine, course=self.course(), keeps=self.stages.memory, cohort=self.together, **given
         )
+
+    @property
+    def together(self) -> int:
+        """Return the most clients that train on one model."""
+        return 1 if self.loop.hands_on else self.sampler.most
 
     def layout(self, flat: FlatModel) -> Layout:
         """Return the layout of this job's wire."""

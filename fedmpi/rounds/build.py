@@ -57,7 +57,7 @@ def build(
     scribe = None
     if comm.is_home:
         plan.strategy.begin(state, layout, plan.everyone())
-        scribe = Scribe(plan, state, folder, listeners)
+        scribe = Scribe(plan, state, folder, listeners, waits=memory is not None)
     return Parts(plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model)
 
 

@@ -41,6 +41,7 @@ def crossings(parts: Parts) -> Iterator[Crossing]:
         watch = Watch()
         if parts.scribe is not None:
             parts.scribe.heed()
+            parts.scribe.settled()
         comm.broadcast(state.travels)
         if state.done:
             return
@@ -57,9 +58,16 @@ def crossings(parts: Parts) -> Iterator[Crossing]:
         passage = _passage(parts, drawn)
         if parts.scribe is not None and (charges := stages.charges(passage)):
             parts.scribe.charge(passage, charges)
-        tally = Tally(comm.size, len(drawn.clients), stages.counters, columns, len(state.counts), stages.hides)
+        counters = (*stages.counters, *_engine_s(parts))
+        tally = Tally(comm.size, len(drawn.clients), counters, columns, len(state.counts), stages.hides)
         crossing = Crossing(parts, passage, drawn, tally, watch, due, crossing)
         yield crossing
+
+
+def _engine_s(parts: Parts) -> tuple[str, ...]:
+    """Return the names of what the engine counts: steps that it could not take as it should; an own one counts none."""
+    counters: tuple[str, ...] = getattr(parts.engine, "counters", ())
+    return counters
 
 
 def _passage(parts: Parts, drawn: Drawn) -> Passage:
@@ -143,7 +151,9 @@ class Crossing:
 
     def arrive(self) -> Tensor:
         """Return this rank's tally, complete, to be summed over ranks."""
-        self.tally.rank(self.parts.comm.me, *self.seconds, self.parts.plan.stages.counted())
+        parts = self.parts
+        counted = parts.plan.stages.counted() | (parts.engine.counted() if _engine_s(parts) else {})  # type: ignore[attr-defined]
+        self.tally.rank(parts.comm.me, *self.seconds, counted)
         self.watch.mark("arrived")
         return self.tally.vector
 
@@ -212,8 +222,11 @@ class Crossing:
             "idle": idle(serving),
             "lost": {"ranks": [], "clients": []},
         }
-        stages = {**parts.plan.stages.ledgers(), **tally.counted}
+        counted = tally.counted
+        engine = {name: number for name in _engine_s(parts) if (number := counted.pop(name))}
+        stages = {**parts.plan.stages.ledgers(), **counted}
         line |= {"stages": stages} if stages else {}
+        line |= {"engine": engine} if engine else {}
         line |= {"cohort": self.drawn.notes} if self.drawn.notes else {}
         self.line = add(self.before.line if self.before else {}, line)
         if not self.last:

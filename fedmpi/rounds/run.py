@@ -28,6 +28,7 @@ from fedmpi.rounds.listeners import Listener, OnRound, listeners
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.resume import Origin, find, go_on
+from fedmpi.rounds.scribe import written
 from fedmpi.rounds.states import bring, meet
 from fedmpi.tell import note
 
@@ -102,12 +103,13 @@ def train(
     if comm.is_home:
         tell.waiting(f"training: round {parts.state.round} of {plan.job.rounds}")
     try:
-        meet(parts)
-        plan.loop.run(parts)
-        _close(parts)
-        bring(parts)
-        if parts.scribe is not None and folder is not None:
-            keep(parts, folder)
+        with written(parts.scribe):
+            meet(parts)
+            plan.loop.run(parts)
+            _close(parts)
+            bring(parts)
+            if parts.scribe is not None and folder is not None:
+                keep(parts, folder)
     except Refused as refused:
         if refused.tells is not None:  # settled already: every rank comes here
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor
@@ -16,17 +17,33 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
 from fedmpi.records.ledger import Ledger
 from fedmpi.records.memory import SLOTS_FILE, Memory
+from fedmpi.records.writer import Writer
 from fedmpi.rounds.line import Line
 from fedmpi.rounds.listeners import Listener, reason
 from fedmpi.rounds.tally import Tally
 from fedmpi.tell import Interrupted
 
 
+@contextmanager
+def written(scribe: Scribe | None) -> Iterator[None]:
+    """Let no checkpoint be under way behind this, whatever ends it."""
+    try:
+        yield
+    except BaseException:
+        if scribe is not None:
+            with suppress(Exception):  # what ends the run is told, and not what came of it
+                scribe.flush()
+        raise
+    if scribe is not None:
+        scribe.flush()
+
+
 class Scribe:
     """The writer of the journal and checkpoints: line t is written a round late, scored by the clients of round t + 1.
 
     Checkpoint t carries the unfinished line, the stop counters and the best so far.  Without a `folder` nothing is
-    written; `lines` and the listeners get the lines all the same.
+    written; `lines` and the listeners get the lines all the same.  It `waits` for each checkpoint where clients keep
+    something.
     """
 
     def __init__(
@@ -35,6 +52,7 @@ class Scribe:
         state: State,
         folder: RunFolder | None = None,
         listeners: Sequence[Listener] = (),
+        waits: bool = False,
     ) -> None:
         self.state, self.strategy, self.stopper = state, plan.strategy, plan.stopper
         self.every, self.facts = plan.job.checkpoint.every, {"digest": plan.shards.digest}
@@ -48,11 +66,15 @@ class Scribe:
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
+        self.waits = waits
         self.remembered: Mapping[str, int] = {}  # the facts of clients' memory for the next checkpoint
         self.states: dict[int, dict[str, Tensor]] = {}  # of each rank's stages, for the next checkpoint
         self.journal = Journal(folder.journal) if folder else None
         self.ledger = Ledger(folder.ledger) if folder else None
         self.checkpoints = Checkpoints(folder.checkpoints, plan.job.checkpoint.keep) if folder else None
+        self.writer: Writer | None = None
+        if self.checkpoints is not None and self.journal is not None:
+            self.writer = Writer(self.checkpoints, self.journal)
 
     @property
     def elapsed(self) -> float:
@@ -77,6 +99,7 @@ class Scribe:
             self.states.setdefault(int(rank), {})[part] = tensor
         self.journal.cut(metadata["round"])
         self.checkpoints.after(metadata["round"])
+        self.writer = Writer(self.checkpoints, self.journal, metadata["round"])
 
     @property
     def ended(self) -> str:
@@ -97,16 +120,32 @@ class Scribe:
             self.ledger.write({**at, "charges": charges})
 
     def received(self) -> None:
-        """Write the checkpoint of the received model, while the clients train on it."""
+        """Have the checkpoint of the received model written, while the clients train on it."""
         round = self.state.round - 1
-        if self.every and round and round % self.every == 0:
-            self.checkpoint()
+        if self.writer is not None and self.every and round and round % self.every == 0:
+            self.writer.hand(round, *self._checkpoint())
+
+    def settled(self) -> None:
+        """Before the next broadcast: tell ranks the newest round on disk, and wait where clients' memory counts on it.
+
+        Clients keep what the newest checkpoint covers, what the round began with, and what it makes of that: three
+        slots, so no second checkpoint may be under way.
+        """
+        if self.writer is not None:
+            if self.waits:
+                self.writer.wait()
+            self.state.durable = self.writer.durable
 
     def checkpoint(self) -> None:
-        """Write the checkpoint of the last round's model, with all state for the next round."""
-        if self.checkpoints is not None and self.journal is not None:
-            self.journal.sync()
-            self.checkpoints.save(self.state.round - 1, *self._checkpoint())
+        """Write the checkpoint of the last round's model, with all state for the next round, and wait for it."""
+        if self.writer is not None:
+            self.writer.hand(self.state.round - 1, *self._checkpoint())
+            self.writer.wait()
+
+    def flush(self) -> None:
+        """Wait for the checkpoints under way, at the end of a run, whatever ends it."""
+        if self.writer is not None:
+            self.writer.wait()
 
     def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return a checkpoint's tensors and metadata."""
@@ -136,8 +175,8 @@ class Scribe:
         line["evaluation"] = evaluation
         line["seconds"]["evaluate"] = seconds
         self.stopped = self.stopper.look(line)
-        if evaluation and self.stopper.improved(line) and self.checkpoints is not None:
-            self.checkpoints.save_best(self.state.round - 1, *self._checkpoint())
+        if evaluation and self.stopper.improved(line) and self.writer is not None:
+            self.writer.hand_best(self.state.round - 1, *self._checkpoint())
         if self.stopped or self.broken:
             return True
         self.stopped = reason(self.listeners, self._write(line), line)

@@ -27,6 +27,10 @@ class Chance:
         self.round, self.clients = round, np.unique(clients)
         self.rows = keys(self.seed, round, self.clients[:, None], np.arange(USES))
 
+    def share(self, other: Chance) -> None:
+        """Expect the clients that another expects."""
+        self.round, self.clients, self.rows = other.round, other.clients, other.rows
+
     def turn(self, round: int, client: int) -> None:
         """Go on to another client, expected or not."""
         at = int(np.searchsorted(self.clients, client))

@@ -53,6 +53,7 @@ class Sequential:
     def train(self, places: Places, passage: Passage) -> Iterator[Learned]:
         """Train the clients at `places` of the cohort, each from the received model; yield one update after another."""
         single, keepsake = self.single, self.keepsake
+        single.chance.expect(passage.round, passage.clients[places])
         for place in places:
             self.begin()
             client = single.learn(int(passage.clients[place]), int(passage.times[place]))

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import fedmpi
+from fedmpi.job import read
+from fedmpi.strategies import Strategy
 from fedmpi.training import ENGINES
 from tests.rounds.test_resume import Killed
 from tests.rounds.test_run import on, weights, without_times
@@ -59,3 +61,58 @@ def test_every_loop_takes_every_engine(job: dict[str, Any], engine: str, loop: s
     table = of(job, engine, "local" if loop == "ensemble" else "fedavg") | {"loop": loop, "aggregation": {}}
     one, three = fedmpi.train(table), on(3, table)[0]
     assert torch.equal(weights(one), weights(three))
+
+
+class Own(Strategy):
+    def loss(self, *given: Any) -> torch.Tensor:
+        return super().loss(*given)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "batched"),
+        ({"strategy": "ditto"}, "batched"),
+        ({"strategy": "moon"}, "traced"),
+        ({"strategy": "fedsgd", "local": {}}, "traced"),
+        ({"strategy": "tests.rounds.test_engines:Own"}, "sequential"),
+        ({"loop": "cyclic"}, "traced"),
+        ({"local": {"remainder": "merge", "batch": 4}}, "traced"),
+        ({"model": {"name": "mlp", "hidden": [600, 600]}}, "traced"),
+    ],
+    ids=str,
+)
+def test_the_job_and_the_model_choose_the_engine_and_the_resolved_job_says_which(
+    job: dict[str, Any], tmp_path: Path, change: dict[str, Any], name: str
+) -> None:
+    job |= {"rounds": 1, **change}
+    job["local"] = {**job["local"], **change["local"]} if change.get("local") else change.get("local", job["local"])
+    job["local"] = {**job["local"], "engine": "auto"}
+    run = fedmpi.train(job, out=tmp_path / "run")
+    assert run.job.local.engine.name == name
+    assert read(tmp_path / "run" / "job.toml").local.engine.name == name
+
+
+def test_what_no_recording_holds_is_told_in_the_journal(job: dict[str, Any]) -> None:
+    for model, engine, told in (
+        (branching, "traced", True),
+        (branching, "batched", True),
+        (None, "traced", False),
+        (None, "batched", False),
+        (branching, "sequential", False),
+    ):
+        table = of(job, engine) | ({"model": {"name": "mine"}} if model else {})
+        run = fedmpi.train(table, model=model)
+        for line in run.lines:
+            assert ("engine" in line) == told
+            if told:
+                assert 0 < line["engine"]["eager"] <= line["steps"]  # batches of the job's own size
+
+
+def branching(shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    class Branches(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = super().forward(input if input.sum() > 0 else 2 * input)
+            return out
+
+    return Branches(shape[0], outputs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedmpi.strategies import STRATEGIES
 from fedmpi.training import Sequential, Traced
+from fedmpi.training.traced import single as single_module
 from tests import toy
 from tests.strategies import cases
 
@@ -365,7 +366,10 @@ class Turning(Odd):
 
 
 @pytest.mark.parametrize("fuse", [False, True], ids=["unfused", "fused"])
-def test_a_model_that_turns_into_another_is_noticed_in_a_later_round(fuse: bool) -> None:
+def test_a_model_that_turns_into_another_is_noticed_in_a_later_round(
+    fuse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_module, "APART", 32)
     begun()
     model = Turning(1)
     make = engine(partial(Traced, fuse=fuse))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Clients, Examples, Layout, Learned, Memory, Passage, Places, State, losses_of
@@ -20,12 +21,27 @@ FEW, MOST = 5, 32  # clients at once, where the job does not say
 BYTES = 2**27  # of all models at once: larger ones leave the cache, and gain nothing
 
 
+def one_by_one(course: Course, model: nn.Module) -> str | None:
+    """Return why clients of such a job train one by one; None where several do at once."""
+    if not course.strategy.batched or not course.strategy.plain_loss:
+        return "the strategy says so"
+    if losses_of(course.task) is None:
+        return "the task has no losses of single examples"
+    if course.local.remainder == "merge" or not course.local.batch:
+        return "batches are of many sizes"
+    if any(buffer is not None for buffer in model.buffers()):
+        return "the model has buffers"
+    return unbatched(model)
+
+
 class Batched(Traced):
     """Up to `clients` at once, as rows of one recorded step; one by one, traced, where a model or method needs that.
 
     The number of rows follows from the job alone, and missing clients are padded, so that a client's bits depend on
     no other client.
     """
+
+    counters: ClassVar[tuple[str, ...]] = (*Traced.counters, "alone")  # clients whose rows could not be recorded
 
     def __init__(
         self,
@@ -42,25 +58,18 @@ class Batched(Traced):
         clients: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         super().__init__(course, flat, layout, state, examples, memory, staged, keeps, fuse)
-        self.reason = self._reason()
+        self.reason = one_by_one(course, flat.model)
         room = max(1, BYTES // (4 * layout.width * layout.dtype.itemsize))
         wanted = clients if clients is not None else max(FEW, min(MOST, -(-cohort // 8)))
         wanted = min(wanted, cohort, room)
         self.count = -(-cohort // -(-cohort // wanted))  # groups of nearly one size
         self.many: Many | None = None
+        self.alone, self.failed = 0, False
 
-    def _reason(self) -> str | None:
-        """Return why clients train one by one; None where several do at once."""
-        course, flat = self.single.course, self.single.flat
-        if not course.strategy.batched or not course.strategy.plain_loss:
-            return "the strategy says so"
-        if losses_of(course.task) is None:
-            return "the task has no losses of single examples"
-        if course.local.remainder == "merge" or not course.local.batch:
-            return "batches are of many sizes"
-        if flat.moving:
-            return "the model has buffers that training changes"
-        return unbatched(flat.model, flat.device)
+    def counted(self) -> dict[str, int]:
+        """Return this rank's counters since the last call."""
+        alone, self.alone = self.alone, 0
+        return super().counted() | {"alone": alone}
 
     def groups(self, clients: Clients) -> list[list[int]]:
         """Return places among `clients` in groups that train together, which a deal keeps whole."""
@@ -88,6 +97,7 @@ class Batched(Traced):
         strategy = self.single.strategy
         left = set(places.tolist())
         if self.reason is None and self.count > 1 and self.state.crossing + 1 == strategy.passes:
+            self.single.chance.expect(passage.round, passage.clients[places])
             for group in self._groups(left, passage):
                 learned = self._together(group, passage)
                 if learned is None:
@@ -95,6 +105,7 @@ class Batched(Traced):
                 left -= set(group)
                 yield learned
         if left:
+            self.alone += len(left) if self.failed else 0
             yield from super().train(np.array([place for place in places.tolist() if place in left]), passage)
 
     def _groups(self, left: set[int], passage: Passage) -> list[list[int]]:
@@ -116,7 +127,7 @@ class Batched(Traced):
         try:
             rows = many.learn(passage, group)
         except Unbatched as unbatched:
-            self.reason, self.many = str(unbatched), None
+            self.reason, self.many, self.failed = str(unbatched), None, True
             return None
         count = len(group)
         keeps = many.keepsakes.shape[1] > 0

@@ -106,6 +106,7 @@ class Many:
             self.full[row, : len(private)].copy_(private)
         for part in self.notes.values():
             part[row].zero_()
+        self.chances[row].share(single.chance)
         self.chances[row].turn(one.round, index)
         return replace(
             one,

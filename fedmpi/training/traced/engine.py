@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import ClassVar
 
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Examples, Layout, Memory, State
@@ -17,6 +18,9 @@ class Traced(Sequential):
 
     Without `fuse` it has the very bits of `sequential`.
     """
+
+    # Steps that were taken as always, since no recording holds them, and comparisons in which a recorded one parted.
+    counters: ClassVar[tuple[str, ...]] = ("eager", "parted")
 
     def __init__(
         self,
@@ -32,3 +36,8 @@ class Traced(Sequential):
     ) -> None:
         learner = partial(Recorded, fuses=fuse)
         super().__init__(course, flat, layout, state, examples, memory, staged, keeps, learner)
+
+    def counted(self) -> dict[str, int]:
+        """Return this rank's counters since the last call."""
+        assert isinstance(self.single, Recorded)
+        return self.single.counted()

@@ -17,7 +17,7 @@ from fedmpi.training.traced.recording import Recording, Slot, difference, record
 from fedmpi.training.traced.traces import Traces
 
 MOST = 16  # steps kept, each of another shape of batches
-APART = 32  # recorded steps between two comparisons, at least: one costs an eager step
+APART = 200  # recorded steps between two comparisons, at least: one costs several eager steps
 CLOSE = 1e-2  # of a fused step's largest change: how far it may be from an eager one
 
 
@@ -50,8 +50,6 @@ class Recorded(Single):
     something behind in Python or comes to other calls the second time is taken as always.  The first recorded step of
     a round is compared with an eager one, and where they part, this rank's steps are eager from there on.
     """
-
-    counters = ("eager", "parted")  # steps that should have been recorded; comparisons in which one parted
 
     def __init__(self, *parts: Any, fuses: bool = True) -> None:
         super().__init__(*parts)
@@ -165,12 +163,11 @@ class Recorded(Single):
 
     def _close(self, client: Client, before: Tensor, gradients: list[Tensor]) -> bool:
         """Return whether a fused step, from `before` `(trained,)`, came to what an eager one comes to."""
-        moved = torch.zeros_like(self.grads)
         self.flat.write(gradients)
-        torch.mul(self.grads, -client.lr, out=moved)
-        far = (self.values - before).sub_(moved).abs_().max()
-        room = CLOSE * moved.abs().max() + 4 * torch.finfo(moved.dtype).eps * before.abs().max()
-        return not bool(far > room)  # NaN where training diverged: that is said elsewhere
+        largest, moved = _largest(before), client.lr * _largest(self.grads)
+        far = _largest((before - self.values).sub_(self.grads, alpha=client.lr))
+        room = CLOSE * moved + 4 * torch.finfo(before.dtype).eps * largest
+        return not far > room  # NaN where training diverged: that is said elsewhere
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -181,6 +178,10 @@ class Recorded(Single):
             yield
         traces.undo()
         self.chance.back()
+
+
+def _largest(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector, ord=torch.inf))
 
 
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:

@@ -1,0 +1,138 @@
+"""Checkpoints written beside the run, by a thread, from snapshots."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmpi.records.checkpoint import Checkpoints
+from fedmpi.records.journal import Journal
+
+SPARE = 1  # snapshots' memory kept for later ones: while one is written, another is filled
+
+
+@dataclass
+class Snapshot:
+    """The state of a run after `round` rounds, in memory of its own."""
+
+    round: int
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    kept: bool = True  # under its round's name
+    best: bool = False  # as the best one
+
+
+class Writer:
+    """Writes the newest snapshot handed over, one at a time: one that was not begun gives way to a newer one.
+
+    `durable` is the newest round on disk.  What goes wrong is raised by the next call.  The lines of the journal reach
+    the disk before a checkpoint that counts on them.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, journal: Journal, durable: int = 0) -> None:
+        self.checkpoints, self.journal, self.durable = checkpoints, journal, durable
+        self.waiting: list[Snapshot] = []  # at most one to keep, and the best so far
+        self.writing: Snapshot | None = None
+        self.free: list[dict[str, Tensor]] = []  # the memory of snapshots that were written
+        self.error: Exception | None = None
+        self.changed = threading.Condition()
+        self.thread: threading.Thread | None = None
+
+    def hand(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Hand over the state after `round` rounds; its tensors may change as soon as this returns."""
+        snapshot = Snapshot(round, self._copied(tensors), dict(metadata))
+        with self.changed:
+            for given in [given for given in self.waiting if given.kept]:
+                given.kept = False
+                self._drop(given)
+            self._add(snapshot)
+
+    def hand_best(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Say that the state after `round` rounds, handed over or not, is the best so far."""
+        with self.changed:
+            for given in [given for given in self.waiting if given.best]:
+                given.best = False
+                self._drop(given)
+            same = [given for given in (*self.waiting, self.writing) if given is not None and given.round == round]
+            if same:
+                same[0].best = True
+                return
+        snapshot = Snapshot(round, self._copied(tensors), dict(metadata), kept=False, best=True)
+        with self.changed:
+            self._add(snapshot)
+
+    def wait(self) -> None:
+        """Wait until all that was handed over is on disk."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.error is not None or not (self.waiting or self.writing))
+            self._raise()
+
+    def _add(self, snapshot: Snapshot) -> None:
+        self._raise()
+        self.waiting.append(snapshot)
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._write, name="checkpoints", daemon=True)
+            self.thread.start()
+        self.changed.notify_all()
+
+    def _drop(self, snapshot: Snapshot) -> None:
+        """Forget a waiting snapshot that nobody needs any more."""
+        if not (snapshot.kept or snapshot.best):
+            self.waiting.remove(snapshot)
+            self._release(snapshot)
+
+    def _release(self, snapshot: Snapshot) -> None:
+        """Let a later snapshot have the memory of one that is no more needed."""
+        if len(self.free) < SPARE:
+            self.free.append(snapshot.tensors)
+
+    def _raise(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+    def _copied(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of tensors, in the memory of an earlier snapshot where it fits: fresh pages cost as much."""
+        with self.changed:
+            memory = self.free.pop() if self.free else {}
+        copies = {}
+        for name, tensor in tensors.items():
+            there = memory.get(name)
+            if there is None or there.shape != tensor.shape or there.dtype != tensor.dtype:
+                there = torch.empty(tensor.shape, dtype=tensor.dtype)
+            copies[name] = there.copy_(tensor.detach())
+        return copies
+
+    def _write(self) -> None:
+        """Write one snapshot after another; the thread's own."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting)
+                self.writing = snapshot = min(self.waiting, key=lambda given: given.round)
+                self.waiting.remove(snapshot)
+            error: Exception | None = None
+            try:
+                self.journal.sync()
+                if snapshot.kept:
+                    self.checkpoints.save(snapshot.round, snapshot.tensors, snapshot.metadata)
+                with self.changed:
+                    best = snapshot.best
+                if best:
+                    self.checkpoints.save_best(snapshot.round, snapshot.tensors, snapshot.metadata)
+            except Exception as failed:
+                error = failed
+            with self.changed:
+                if snapshot.best and not best and error is None:  # it became the best while it was written
+                    snapshot.kept = False
+                    self.waiting.append(snapshot)
+                else:
+                    self._release(snapshot)
+                if error is None and snapshot.round > self.durable:
+                    self.durable = snapshot.round
+                self.error, self.writing = error or self.error, None
+                self.changed.notify_all()
