@@ -12,6 +12,8 @@ ROOMS = {  # by the words of `fedmpi list`
     "loops": "fedmpi.rounds.loops:LOOPS",
     "samplers": "fedmpi.cohort.samplers:SAMPLERS",
     "stages": "fedmpi.aggregation:STAGES",
+    "paths": "fedmpi.aggregation:PATHS",
+    "engines": "fedmpi.training:ENGINES",
     "models": "fedmpi.models:MODELS",
     "tasks": "fedmpi.evaluation:TASKS",
     "optimizers": "fedmpi.optim:OPTIMIZERS",

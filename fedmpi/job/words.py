@@ -25,6 +25,8 @@ def nearest(name: object, names: Iterable[str]) -> str:
     given, initials = _plain(str(name)[:60]), "".join(word[:1] for word in words)
     begun = [known for known in plain if len(given) > 1 and known.startswith(given)]
     likely = [initials] if len(words) > 1 and initials in plain else []  # learning_rate: lr
+    if not likely and len(words) > 1 and given not in plain and words[0] in plain:
+        likely = [words[0]]  # batch_size: batch
     likely = likely or difflib.get_close_matches(given, plain, n=1) or (begun if len(begun) == 1 else [])
     return f"; did you mean {plain[likely[0]]!r}?" if likely else ""
 

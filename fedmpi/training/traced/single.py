@@ -181,7 +181,9 @@ class Recorded(Single):
 
 
 def _largest(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector, ord=torch.inf))
+    """Return the largest magnitude in a vector, without another one for magnitudes."""
+    least, most = torch.aminmax(vector)
+    return max(-float(least), float(most))
 
 
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
