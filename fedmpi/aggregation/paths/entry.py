@@ -56,6 +56,10 @@ class Entry:
                 return
         if rows.dim() != 2 or len(rows) != len(faults):
             raise self._misfit(rows, rows.numel())
+        if not self.elementwise:
+            for row in range(len(rows)):
+                self.sum.add_(self._fitting(rows[row : row + 1], self.sum))
+            return
         for row in range(len(rows)):
             one = slice(row, row + 1)
             try:
@@ -65,9 +69,6 @@ class Entry:
 
     def _enter(self, row: Tensor, passage: Passage) -> None:
         """Add one row `(1, width)` to the sum, piece by piece; Unfit where it is, and then nothing of it is there."""
-        if not self.elementwise:
-            self.sum.add_(self._fitting(row, self.sum))
-            return
         parts = torch.split(row, BLOCK, dim=1)
         try:
             for place, part in enumerate(parts):

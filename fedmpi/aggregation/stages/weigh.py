@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedmpi.aggregation.stages.stage import Stage
-from fedmpi.flow import Passage
+from fedmpi.flow import TOTALS, Passage
 
 
 class Weigh(Stage):
@@ -24,16 +29,18 @@ class Weigh(Stage):
 
     def encode(self, wire: Tensor, passage: Passage) -> Tensor:
         layout, rows = passage.layout, wire.view(-1, wire.shape[-1])
-        for row, examples, times in zip(rows, passage.examples.tolist(), passage.times.tolist(), strict=True):
-            weight = times * min(examples / self.cap, 1.0)
-            if not layout.fixed:
-                layout.scalar(row, "weight").fill_(weight)
-                layout.scalar(row, "clients").fill_(times)
-            factors = {"examples": weight, "uniform": times}
-            for part, weighting in layout.weighed(row):
-                factor = factors.get(weighting, 1)
-                if factor != 1:
-                    part.mul_(factor)
+        weights, times = passage.times * np.minimum(passage.examples / self.cap, 1.0), passage.times
+        factors = {"examples": _factor(weights, rows), "uniform": _factor(times, rows)}
+        if not layout.fixed:
+            for name, factor in zip(TOTALS, factors.values(), strict=True):
+                scalars = layout.scalar(rows, name)
+                scalars.copy_(factor) if isinstance(factor, Tensor) else scalars.fill_(factor)
+        for part, weighting in layout.weighed(rows):
+            factor = factors.get(weighting, 1.0)
+            if isinstance(factor, Tensor):
+                part.mul_(factor.view(-1, *[1] * (part.dim() - 1)))
+            elif factor != 1:
+                part.mul_(factor)
         return wire
 
     def decode(self, wire: Tensor, passage: Passage) -> Tensor:
@@ -47,3 +54,10 @@ class Weigh(Stage):
                 total = totals[weighting]
                 part.div_(total) if total > 0 else part.zero_()
         return wire
+
+
+def _factor(numbers: NDArray[Any], rows: Tensor) -> Tensor | float:
+    """Return the factors of rows: of one alone a number, which costs less than a tensor."""
+    if len(numbers) == 1:
+        return float(numbers[0])
+    return torch.from_numpy(numbers.astype(np.float64)).to(rows.device, rows.dtype)

@@ -39,6 +39,7 @@ class Many:
         self.notes = notes_of(single.strategy, flat, (count,))
         self.steps_of = Rows(flat, single.task, self.full)
         self.chances = [Chance(single.course.seed, flat.device) for _ in range(count)]
+        self.columns = [(self.full, self.full)] * count  # each client's examples
         self._grads: Tensor | None = None
 
     @property
@@ -99,6 +100,7 @@ class Many:
         """Return a client with its row in place: the received model, its memory, notes of zeros."""
         single, flat = self.single, self.single.flat
         one = single.recall(index, times)
+        self.columns[row] = single.turn.x, single.turn.y
         self.keepsakes[row].copy_(single.keepsake.vector)
         private = single.keepsake.private
         self.full[row].copy_(single.landing.model)
@@ -186,12 +188,11 @@ class Many:
 
     def _stream(self, client: Client, steps: int | None) -> Iterator[Batches]:
         course, local = self.single.course, self.single.course.local
-        columns, orders = [], []
-        for index, examples, chance in zip(client.index, client.examples, self.chances, strict=True):
-            wanted = course.steps(int(examples)) if steps is None else steps
-            columns.append(self.single.examples.train(int(index)))
-            orders.append(order(int(examples), local.batch, wanted, local.remainder, chance.order()))
-        return stream(columns, orders, self.task, local.batch, self.values.device, self.values.dtype)
+        orders = []
+        for examples, chance in zip(client.examples.tolist(), self.chances, strict=True):
+            wanted = course.steps(examples) if steps is None else steps
+            orders.append(order(examples, local.batch, wanted, local.remainder, chance.order()))
+        return stream(self.columns, orders, self.task, local.batch, self.values.device, self.values.dtype)
 
     def _gradient(self, batches: Batches) -> Tensor:
         """Lay the gradients of a step into `grads`, and return the losses `(K,)`."""

@@ -96,6 +96,10 @@ def _gathered(
         take = torch.from_numpy(chosen[some].reshape(-1))
         steps = len(take) // batch
         for column, side in zip(pair, sides, strict=True):
-            side[:steps, row] = column.index_select(0, take).view(steps, *side.shape[2:])
-            side[steps:, row] = 0
+            examples = column.index_select(0, take).view(steps, *side.shape[2:])
+            if steps == len(side):
+                side.select(1, row).copy_(examples)
+            else:
+                side[:steps, row] = examples
+                side[steps:, row] = 0
     return sides
