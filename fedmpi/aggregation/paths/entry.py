@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedmpi.aggregation.stages import Stage
+from fedmpi.aggregation.stages import Stage, Weigh
 from fedmpi.flow import Passage, Unfit
 from fedmpi.job import JobError
 
@@ -28,6 +28,11 @@ class Entry:
         while cut and stages[cut - 1].elementwise:
             cut -= 1
         self.whole, self.elementwise = list(stages[:cut]), list(stages[cut:])
+        # Where weighing comes last it is done as rows are added: one pass less over a large model.
+        last = self.whole[-1] if self.whole and not self.elementwise else None
+        self.weigh = last if isinstance(last, Weigh) else None
+        if self.weigh is not None:
+            self.whole.pop()
         self.stages, self.sum = list(stages), sum
 
     def add(self, rows: Tensor, passage: Passage) -> NDArray[np.int64]:
@@ -56,6 +61,11 @@ class Entry:
                 return
         if rows.dim() != 2 or len(rows) != len(faults):
             raise self._misfit(rows, rows.numel())
+        if self.weigh is not None:
+            for row in rows:
+                self._fitting(row[None], self.sum)
+            self.weigh.add(rows, passage, self.sum)
+            return
         if not self.elementwise:
             for row in range(len(rows)):
                 self.sum.add_(self._fitting(rows[row : row + 1], self.sum))

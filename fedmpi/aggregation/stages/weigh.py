@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,22 @@ class Weigh(Stage):
             elif factor != 1:
                 part.mul_(factor)
         return wire
+
+    def add(self, rows: Tensor, passage: Passage, sum: Tensor) -> None:
+        """Add rows `(K, width)`, weighed, to a sum `(width,)`: `encode` and an addition in one pass over the planes."""
+        layout = passage.layout
+        planes, totals = layout.planes(rows), layout.planes(sum)
+        factors = {"examples": passage.times * np.minimum(passage.examples / self.cap, 1.0), "uniform": passage.times}
+        ones = np.ones(len(rows))
+        weights = [factors.get(weighting, ones).tolist() for weighting in layout.weights[: layout.up]]
+        scalars = layout.tail(rows)
+        if layout.scalars:
+            tail = replace(layout, size=0, trained=slice(0, 0))
+            self.encode(scalars, replace(passage, layout=tail))
+        for row in range(len(rows)):
+            for place, weight in enumerate(weights):
+                totals[place].add_(planes[row, place], alpha=weight[row])
+            layout.tail(sum).add_(scalars[row])
 
     def decode(self, wire: Tensor, passage: Passage) -> Tensor:
         layout = passage.layout
