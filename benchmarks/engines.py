@@ -75,6 +75,7 @@ class Row:
         }
 
 
+WIDE = {"lr": 0.1, "batch": 1, "steps": 1}
 ROWS = {
     "2nn": Row(100, 600, 10, (784,), 10, "mlp", {"lr": 0.1, "batch": 10, "epochs": 1}, 12),
     "cifar-cnn": Row(
@@ -85,7 +86,8 @@ ROWS = {
         1000, 60, 100, (784,), 10, "logistic", {"lr": 0.03, "batch": 10, "epochs": 1}, 20,
         engines={**ENGINES, "batched, 50": {"name": "batched", "clients": 50}},
     ),
-    "10 M": Row(8, 1, 8, (10_000,), 1000, "logistic", {"lr": 0.1, "batch": 1, "steps": 1}, 12, "float32", keep=False),
+    "10 M": Row(8, 1, 8, (10_000,), 1000, "logistic", WIDE, 12, "float32", keep=False),
+    "10 M, kept": Row(8, 1, 8, (10_000,), 1000, "logistic", WIDE, 12, "float32"),
 }  # fmt: skip
 
 
