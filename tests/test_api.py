@@ -38,6 +38,7 @@ def test_how_a_run_is_called() -> None:
         "resume",
         "overwrite",
         "reschedule",
+        "profile",
     ]
     assert all(given[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(given)[2:])
     given = inspect.signature(fedmpi.write_shards).parameters

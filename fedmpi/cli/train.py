@@ -45,6 +45,12 @@ def train(
         bool,
         typer.Option("--dry-run", help="Show the resolved job, memory per rank and bytes per round; no training."),
     ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Keep each rank's time in the run's folder, for ui.perfetto.dev and the report."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
 ) -> int:
     """Train a model over MPI; outside an MPI launch this starts mpirun itself."""
@@ -53,12 +59,14 @@ def train(
 
         message = f"{baseline!r} given; there are {', '.join(BASELINES)}{nearest(baseline, BASELINES)}"
         raise typer.BadParameter(message, param_hint="--baseline")
+    if profile and baseline is not None:
+        raise typer.BadParameter("a baseline is not profiled; leave one of them out", param_hint="--profile")
     if dry_run:
         from fedmpi.cli.dry_run import show
 
         show(_read(job, overrides), ranks or _ranks(None))
         return 0
-    request = Request(job, out, tuple(overrides or ()), resume, overwrite, reschedule, baseline, quiet)
+    request = Request(job, out, tuple(overrides or ()), resume, overwrite, reschedule, baseline, quiet, profile)
     outer = launch.world()
     if outer is None:
         launch.refuse_singletons(1)
@@ -81,6 +89,7 @@ class Request:
     reschedule: bool
     baseline: str | None
     quiet: bool
+    profile: bool = False
 
     def folder(self, job: Job) -> Path:
         """Return the run's folder: `out`, or runs/NAME with the name of the job."""
@@ -102,6 +111,7 @@ class Request:
             "--resume": self.resume,
             "--overwrite": self.overwrite,
             "--reschedule": self.reschedule,
+            "--profile": self.profile,
             "--quiet": self.quiet,
         }
         words += [name for name, given in switches.items() if given]
@@ -189,6 +199,7 @@ def _train(request: Request, world: Any) -> int:
                     overwrite=request.overwrite,
                     reschedule=request.reschedule,
                     on_round=on_round,
+                    profile=request.profile,
                 )
     except Interrupted as stopped:
         stopped.args = (f"{stopped}; go on with: {again}",)

@@ -3,9 +3,10 @@
 from typing import Any
 
 from fedmpi.comm.solo import Solo
+from fedmpi.comm.timed import Timed
 from fedmpi.comm.topology import NodePlace
 
-__all__ = ["NodePlace", "Solo", "wrap"]
+__all__ = ["NodePlace", "Solo", "Timed", "wrap"]
 
 
 def wrap(comm: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -33,6 +34,7 @@ class World:
     """
 
     epoch = 0
+    waited: Callable[[float, float], None] | None = None  # told the begin and end of each wait for the other ranks
 
     def __init__(self, comm: MPI.Comm, limit: int = LIMIT, part: bool = False) -> None:
         self.mpi = comm.Dup()
@@ -218,4 +220,7 @@ class World:
     def _begin(self) -> None:
         self.owes = self.size > 1
         if self.place.crowded:
+            began = time.perf_counter()
             sleep_until(self.mpi.Ibarrier().Test)
+            if self.waited is not None:
+                self.waited(began, time.perf_counter())

@@ -33,6 +33,7 @@ class RunFolder:
         self.clients = path / "clients"  # what clients keep from round to round
         self.first = path / "first.safetensors"  # all that the model held as the run began
         self.model = path / "model.safetensors"
+        self.profile = path / "profile"  # each rank's time
         self.done = path / "DONE"
 
     @property
@@ -70,7 +71,9 @@ class RunFolder:
             if file.is_dir() and not file.is_symlink():
                 shutil.rmtree(file, ignore_errors=True)
             file.unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.clients, self.path / "pictures", self.path / "baselines"):
+        for folder in (
+            self.checkpoints, self.clients, self.profile, self.path / "pictures", self.path / "baselines",
+        ):  # fmt: skip
             shutil.rmtree(folder, ignore_errors=True)
 
     def keep_journal(self) -> Path:

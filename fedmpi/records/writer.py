@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fedmpi.records.checkpoint import Checkpoints
 from fedmpi.records.journal import Journal
+from fedmpi.records.profile import Profile
 
 SPARE = 1  # snapshots' memory kept for later ones: while one is written, another is filled
 
@@ -34,8 +36,10 @@ class Writer:
     the disk before a checkpoint that counts on them.
     """
 
-    def __init__(self, checkpoints: Checkpoints, journal: Journal, durable: int = 0) -> None:
-        self.checkpoints, self.journal, self.durable = checkpoints, journal, durable
+    def __init__(
+        self, checkpoints: Checkpoints, journal: Journal, durable: int = 0, profile: Profile | None = None
+    ) -> None:
+        self.checkpoints, self.journal, self.durable, self.profile = checkpoints, journal, durable, profile
         self.waiting: list[Snapshot] = []  # at most one to keep, and the best so far
         self.writing: Snapshot | None = None
         self.free: list[dict[str, Tensor]] = []  # the memory of snapshots that were written
@@ -116,6 +120,7 @@ class Writer:
                 self.writing = snapshot = min(self.waiting, key=lambda given: given.round)
                 self.waiting.remove(snapshot)
             error: Exception | None = None
+            began = time.perf_counter()
             try:
                 self.journal.sync()
                 if snapshot.kept:
@@ -126,6 +131,8 @@ class Writer:
                     self.checkpoints.save_best(snapshot.round, snapshot.tensors, snapshot.metadata)
             except Exception as failed:
                 error = failed
+            if self.profile is not None:
+                self.profile.span("checkpoints", f"round {snapshot.round}", began, time.perf_counter())
             with self.changed:
                 if snapshot.best and not best and error is None:  # it became the best while it was written
                     snapshot.kept = False

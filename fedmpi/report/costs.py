@@ -15,6 +15,7 @@ from fedmpi.report.groups import Group
 from fedmpi.report.runs import TEST, RunRecord
 from fedmpi.report.scores import BOUNDS
 from fedmpi.report.tables import number_at
+from fedmpi.report.timeline import height, lane_chart, middle_round
 
 SCORING = "Models are scored while clients train: evaluate is what that adds to a round."
 
@@ -23,6 +24,7 @@ def draw_costs(gallery: Gallery, metrics: Sequence[str]) -> None:
     """Add the pictures of time, bytes and idle ranks: round by round for a single run, else run by run."""
     if gallery.single:
         _by_round(gallery, gallery.single)
+        _timeline(gallery, gallery.single)
     else:
         _by_group(gallery)
         if metrics:
@@ -46,6 +48,18 @@ def _by_round(gallery: Gallery, run: RunRecord) -> None:
     if columns := run.columns("bytes"):
         show = stack_chart(rounds, columns, y="bytes per round", units=SIZES)
         gallery.add("cost", "Bytes per round", "What a rank receives (down) and sends (up).", show)
+
+
+def _timeline(gallery: Gallery, run: RunRecord) -> None:
+    """Add the picture of what the ranks did in a round, where the run was profiled."""
+    spans = middle_round(run.profile)
+    if spans is None:
+        return
+    note = (
+        f"Round {spans.round}, of median length: each rank's phases, below them its clients, its waits for other ranks "
+        "(known where ranks outnumber cores) and its checkpoints.  ui.perfetto.dev shows all of profile/trace.json."
+    )
+    gallery.add("cost", "A round on every rank", note, lane_chart(spans), height(spans.ranks))
 
 
 def _by_group(gallery: Gallery) -> None:

@@ -33,6 +33,11 @@ class RunRecord:
     baselines: dict[str, RunRecord]
 
     @property
+    def profile(self) -> Path:
+        """The folder of the ranks' traces, where the run was profiled."""
+        return RunFolder(self.folder).profile
+
+    @property
     def name(self) -> str:
         """The job's name, else the folder's."""
         return str(self.job.get("name") or self.folder.name)

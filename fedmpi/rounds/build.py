@@ -15,6 +15,7 @@ from fedmpi.plan import Plan
 from fedmpi.plan.making import made_model
 from fedmpi.plan.replica import Replica
 from fedmpi.records.folder import RunFolder
+from fedmpi.records.profile import Profile
 from fedmpi.rounds.listeners import Listener
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.scores import Scores
@@ -39,6 +40,7 @@ def build(
     copy: Replica,
     folder: RunFolder | None = None,
     listeners: Sequence[Listener] = (),
+    profile: Profile | None = None,
 ) -> Parts:
     """Return a rank's parts around its copy of the model, which has the run's first values."""
     job, flat, layout, state, memory = plan.job, copy.flat, copy.layout, copy.state, copy.memory
@@ -57,8 +59,8 @@ def build(
     scribe = None
     if comm.is_home:
         plan.strategy.begin(state, layout, plan.everyone())
-        scribe = Scribe(plan, state, folder, listeners, waits=memory is not None)
-    return Parts(plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model)
+        scribe = Scribe(plan, state, folder, listeners, memory is not None, profile)
+    return Parts(plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model, profile)
 
 
 def begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None = None) -> None:

@@ -16,6 +16,7 @@ from fedmpi.flow import Learned, Passage
 from fedmpi.rounds.drawing import draw
 from fedmpi.rounds.line import Line, Watch, add, counters, idle, seconds
 from fedmpi.rounds.parts import Parts
+from fedmpi.rounds.profiled import note_crossing
 from fedmpi.rounds.scribe import Scribe
 from fedmpi.rounds.states import keep_states
 from fedmpi.rounds.tally import Tally
@@ -62,6 +63,8 @@ def crossings(parts: Parts) -> Iterator[Crossing]:
         tally = Tally(comm.size, len(drawn.clients), counters, columns, len(state.counts), stages.hides)
         crossing = Crossing(parts, passage, drawn, tally, watch, due, crossing)
         yield crossing
+        if parts.profile is not None:
+            note_crossing(parts.profile, watch, passage)
 
 
 def _engine_s(parts: Parts) -> tuple[str, ...]:
@@ -128,7 +131,10 @@ class Crossing:
         for place in places.tolist():
             self.score_client(place)
         begun = time.perf_counter()
-        yield from parts.engine.train(places, self.passage)
+        trained = parts.engine.train(places, self.passage)
+        if parts.profile is not None:
+            trained = parts.profile.clients(trained, parts.plan.shards.id, self.drawn.clients)
+        yield from trained
         if parts.memory is not None:
             parts.memory.sync(self.passage.round)
         self.seconds = time.perf_counter() - begun, begun - began

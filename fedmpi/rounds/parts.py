@@ -12,6 +12,7 @@ from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Engine, Layout, State
 from fedmpi.plan import Plan
 from fedmpi.records.memory import Memory
+from fedmpi.records.profile import Profile
 from fedmpi.rounds.scores import Scores
 from fedmpi.rounds.scribe import Scribe
 
@@ -32,3 +33,4 @@ class Parts:
     scores: Scores
     scribe: Scribe | None  # on the scribe alone
     model: nn.Module  # the run's product
+    profile: Profile | None = None  # of this rank's time, where it is wanted

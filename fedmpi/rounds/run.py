@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from fedmpi import hear, tell
-from fedmpi.comm import wrap
+from fedmpi.comm import Timed, wrap
 from fedmpi.data import ShardSet
 from fedmpi.flow import Comm, Refused, Task, Where
 from fedmpi.job import Job, because, read
@@ -21,7 +22,9 @@ from fedmpi.plan.assemble import assemble, table_of
 from fedmpi.plan.plan import Plan
 from fedmpi.plan.replica import Replica
 from fedmpi.records.folder import RunFolder
+from fedmpi.records.profile import Profile
 from fedmpi.rounds import first
+from fedmpi.rounds import profiled as timing
 from fedmpi.rounds.build import begin, build, replica
 from fedmpi.rounds.keep import keep, unfinished
 from fedmpi.rounds.listeners import Listener, OnRound, listeners
@@ -60,6 +63,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     reschedule: bool = False,
+    profile: bool = False,
 ) -> Run:
     """Train a job on every rank of `comm`: an mpi4py communicator, or None for this process alone.  Collective.
 
@@ -70,7 +74,8 @@ def train(
     written.  It answers None, or a reason to stop in a few words: the run ends with the model of that line, as by
     `[stop]`, and the line is written and told once more, with the final scores and `stopped`, the reason.  `resume`
     goes on with the run in `out`, if any, `overwrite` replaces it; with `reschedule` a run that goes on may have
-    another number of rounds where its schedules count them.
+    another number of rounds where its schedules count them.  With `profile` each rank's time is kept in the folder
+    `profile/` of `out`, for ui.perfetto.dev and the report.
 
     Raises Refused (JobError, ShardError) on every rank, with the message on one of them, where the job cannot be run
     or a client's update was not finite.  Raises Interrupted (a Refused) on every rank where one of them was sent USR1:
@@ -78,6 +83,8 @@ def train(
     """
     comm = wrap(comm)
     folder = RunFolder(Path(out)) if out is not None else None
+    if profile and folder is None:
+        raise Refused("profile: needs a folder to be kept in; give out")
     plan: Plan | None = None
     origin: Origin | None = None
     hearing: tuple[Listener, ...] = ()
@@ -99,11 +106,14 @@ def train(
                 error = refused
         comm.settle(error)
     assert plan is not None
-    parts = _start(plan, comm, folder, origin, model, hearing, overwrite)
+    mine = timing.profile(comm) if profile else None
+    if mine is not None:
+        comm = Timed(comm, functools.partial(mine.span, "collectives"))
+    parts = _start(plan, comm, folder, origin, model, hearing, overwrite, mine)
     if comm.is_home:
         tell.waiting(f"training: round {parts.state.round} of {plan.job.rounds}")
     try:
-        with written(parts.scribe):
+        with timing.profiled(mine, folder), written(parts.scribe):
             meet(parts)
             plan.loop.run(parts)
             _close(parts)
@@ -122,6 +132,8 @@ def train(
         comm.fail(Refused(f"{where}; take smaller options"))
     scribe = parts.scribe
     comm.settle(unfinished(parts, folder) if scribe is not None else None)
+    if mine is not None and folder is not None and comm.is_scribe:
+        timing.put_together(folder)
     return Run(parts.model, scribe.lines if scribe else [], scribe.ended if scribe else None, plan.job)
 
 
@@ -133,6 +145,7 @@ def _start(
     model: nn.Module | Callable[..., nn.Module] | None,
     hearing: Sequence[Listener],
     overwrite: bool,
+    profile: Profile | None,
 ) -> Parts:
     """Return this rank's parts, home's with the run's first or latest model.  Collective; a refusal changes nothing."""
     copy: Replica | None = None
@@ -149,12 +162,13 @@ def _start(
     copy.engine.start()
     parts: Parts | None = None
     try:
-        parts = build(plan, comm, copy, folder, hearing)
+        parts = build(plan, comm, copy, folder, hearing, profile)
         if comm.is_home:
             begin(parts, model)
             parts.scores.ready()
             if folder is not None:  # now that every rank can begin
                 go_on(parts, folder, origin, overwrite, table_of(plan.job))
+                shutil.rmtree(folder.profile, ignore_errors=True)  # an earlier launch's
     except Refused as refused:
         error = refused
     comm.settle(error)

@@ -17,6 +17,7 @@ from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal
 from fedmpi.records.ledger import Ledger
 from fedmpi.records.memory import SLOTS_FILE, Memory
+from fedmpi.records.profile import Profile
 from fedmpi.records.writer import Writer
 from fedmpi.rounds.line import Line
 from fedmpi.rounds.listeners import Listener, reason
@@ -53,6 +54,7 @@ class Scribe:
         folder: RunFolder | None = None,
         listeners: Sequence[Listener] = (),
         waits: bool = False,
+        profile: Profile | None = None,
     ) -> None:
         self.state, self.strategy, self.stopper = state, plan.strategy, plan.stopper
         self.every, self.facts = plan.job.checkpoint.every, {"digest": plan.shards.digest}
@@ -66,7 +68,7 @@ class Scribe:
         self.before = 0.0  # seconds of earlier launches
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
-        self.waits = waits
+        self.waits, self.profile = waits, profile
         self.remembered: Mapping[str, int] = {}  # the facts of clients' memory for the next checkpoint
         self.states: dict[int, dict[str, Tensor]] = {}  # of each rank's stages, for the next checkpoint
         self.journal = Journal(folder.journal) if folder else None
@@ -74,7 +76,7 @@ class Scribe:
         self.checkpoints = Checkpoints(folder.checkpoints, plan.job.checkpoint.keep) if folder else None
         self.writer: Writer | None = None
         if self.checkpoints is not None and self.journal is not None:
-            self.writer = Writer(self.checkpoints, self.journal)
+            self.writer = Writer(self.checkpoints, self.journal, profile=profile)
 
     @property
     def elapsed(self) -> float:
@@ -99,7 +101,7 @@ class Scribe:
             self.states.setdefault(int(rank), {})[part] = tensor
         self.journal.cut(metadata["round"])
         self.checkpoints.after(metadata["round"])
-        self.writer = Writer(self.checkpoints, self.journal, metadata["round"])
+        self.writer = Writer(self.checkpoints, self.journal, metadata["round"], self.profile)
 
     @property
     def ended(self) -> str:

@@ -56,6 +56,7 @@ def test_from_shards_to_predictions(inside: Command, tmp_path: Path) -> None:
         (["train"], 2, "JOB"),
         (["trian"], 2, "trian"),
         (["train", "job.toml", "--baseline", "both"], 2, "pooled"),
+        (["train", "job.toml", "--baseline", "pooled", "--profile"], 2, "a baseline is not profiled"),
     ],
 )
 def test_what_goes_wrong_is_told_without_a_traceback(inside: Command, words: list[str], code: int, told: str) -> None:
