@@ -12,27 +12,21 @@ import torch
 from mpi4py import MPI
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import fedmpi
+from fedmpi.bench import floor
 from fedmpi.data import ShardSet
 
 
-class Floor:
-    """FedAvg over a communicator whose every rank trains: `round(cohort)` is what one round costs.
-
-    Examples lie in memory as float32 before anything is timed; a client's batches are cut by index; the optimiser is
-    torch's own.
-    """
+class Floor(floor.Floor):
+    """The floor over a shard set, whose examples lie in memory as float32 before anything is timed."""
 
     def __init__(
         self, comm: MPI.Comm, shards: ShardSet, model: nn.Module, lr: float, batch: int, epochs: int, clients: list[int]
     ) -> None:
-        self.comm, self.model, self.batch, self.epochs = comm, model, batch, epochs
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-        self.received = parameters_to_vector(model.parameters()).detach().clone()
-        self.total = torch.zeros_like(self.received)
-        self.data = {client: self._columns(shards, client) for client in clients}
+        columns = {client: self._columns(shards, client) for client in clients}
+        sizes = shards.sizes(np.arange(shards.clients))
+        super().__init__(comm, columns, sizes, model, functional.cross_entropy, lr, batch, epochs)
         x, y = shards.test()
         self.test = (x.float() * shards.scale, y)
 
@@ -40,31 +34,10 @@ class Floor:
         x, y = shards.train(client)
         return x.float() * shards.scale, y.clone()
 
-    def round(self, cohort: np.ndarray) -> None:
-        """Train this rank's every n-th client of the cohort, and average over all ranks."""
-        mine = cohort[self.comm.rank :: self.comm.size]
-        everyone = sum(len(self.data[int(client)][1]) for client in cohort)
-        self.total.zero_()
-        for client in mine:
-            x, y = self.data[int(client)]
-            vector_to_parameters(self.received, self.model.parameters())
-            for _ in range(self.epochs):
-                order = torch.randperm(len(y))
-                for start in range(0, len(y), self.batch):
-                    chosen = order[start : start + self.batch]
-                    self.optimizer.zero_grad()
-                    loss = functional.cross_entropy(self.model(x[chosen]), y[chosen])
-                    loss.backward()
-                    self.optimizer.step()
-            with torch.no_grad():
-                self.total.add_(parameters_to_vector(self.model.parameters()), alpha=len(y) / everyone)
-        self.comm.Allreduce(MPI.IN_PLACE, self.total.numpy(), op=MPI.SUM)
-        self.received.copy_(self.total)
-
     @torch.no_grad()
     def evaluate(self) -> float:
         """Test accuracy of the averaged model, in batches of 1024."""
-        vector_to_parameters(self.received, self.model.parameters())
+        self.lay()
         x, y = self.test
         right = sum(
             int((self.model(part).argmax(-1) == truth).sum())
@@ -73,16 +46,16 @@ class Floor:
         return right / len(y)
 
 
-def timed(floor: Floor | None, world: MPI.Comm, rounds: int, work: Callable[[Floor, int], None]) -> float:
+def timed(mine: Floor | None, world: MPI.Comm, rounds: int, work: Callable[[Floor, int], None]) -> float:
     """Median seconds of `work(floor, round)` on the floor's ranks, told to the server, which sleeps meanwhile."""
     spent = np.zeros(1)
-    if floor is not None:
+    if mine is not None:
         times = []
         for round in range(1, rounds + 1):
             torch.manual_seed(round)
             began = time.perf_counter()
-            work(floor, round)
-            floor.comm.Barrier()
+            work(mine, round)
+            mine.comm.Barrier()
             times.append(time.perf_counter() - began)
         spent[0] = statistics.median(times)
     waiting = world.Ibarrier()

@@ -25,7 +25,8 @@ BELOW = {  # what a room may import, beside itself; a new room needs a place her
     "rounds": BOTTOM | SIBLINGS | {"comm", "plan"},
     "use": BOTTOM | SIBLINGS | {"comm", "plan", "rounds"},
     "report": BOTTOM | {"records"},
-    "cli": BOTTOM | SIBLINGS | {"comm", "launch", "plan", "rounds", "use", "report"},
+    "bench": BOTTOM | SIBLINGS | {"comm", "launch", "plan", "rounds", "report"},
+    "cli": BOTTOM | SIBLINGS | {"bench", "comm", "launch", "plan", "rounds", "use", "report"},
     "__main__": BOTTOM | SIBLINGS | {"comm", "launch", "cli"},
     "__init__": {"version"},  # the rest when it is asked for
 }

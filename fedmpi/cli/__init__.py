@@ -1,4 +1,4 @@
-"""The command `fedmpi` and its verbs: train, shard, evaluate, predict, report, list, doctor."""
+"""The command `fedmpi` and its verbs: train, shard, evaluate, predict, report, bench, list, doctor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fedmpi import tell
+from fedmpi.cli.bench import bench
 from fedmpi.cli.inspect import doctor, list_
 from fedmpi.cli.shard import Shard, shard
 from fedmpi.cli.train import train
@@ -47,6 +48,7 @@ app.command(cls=Shard, context_settings={"allow_extra_args": True, "ignore_unkno
 app.command()(evaluate)
 app.command()(predict)
 app.command()(report)
+app.command()(bench)
 app.command(name="list")(list_)
 app.command()(doctor)
 

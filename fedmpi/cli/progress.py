@@ -160,3 +160,33 @@ class Work:
         """Leave the terminal as it was."""
         if self.bar is not None:
             self.bar.stop()
+
+
+class Steps:
+    """Display of a work of several steps: the one under way, with a clock on a terminal, a line each elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = console()
+        self.bar: Bar | None = None
+        if self.console.is_terminal:
+            self.bar = Lines(
+                TextColumn("[bold]{task.description}"),
+                TimeElapsedColumn(),
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self.task = self.bar.add_task("begin", total=None)
+            self.bar.start()
+
+    def next(self, step: str) -> None:
+        """Show the next step; "" where there is none."""
+        if self.bar is not None:
+            self.bar.reset(self.task, total=None, description=step)
+        elif step:
+            print(step, flush=True)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.stop()

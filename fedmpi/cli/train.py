@@ -64,7 +64,7 @@ def train(
     if dry_run:
         from fedmpi.cli.dry_run import show
 
-        show(_read(job, overrides), ranks or _ranks(None))
+        show(_read(job, overrides), ranks or default_ranks(None))
         return 0
     request = Request(job, out, tuple(overrides or ()), resume, overwrite, reschedule, baseline, quiet, profile)
     outer = launch.world()
@@ -124,7 +124,7 @@ def _read(path: Path, overrides: Sequence[str] | None) -> Job:
     return read(path, overrides or ())
 
 
-def _ranks(cohort: int | None) -> int:
+def default_ranks(cohort: int | None) -> int:
     """Return the number of ranks to start by default: SLURM's tasks, else a server and a client for each core.
 
     The client ranks are at most `cohort`, where it is given.
@@ -153,7 +153,7 @@ def _start(request: Request, ranks: int | None) -> int:
     if request.baseline is None:
         find(folder, plan, request.resume, request.overwrite, request.reschedule)
     done = None if request.baseline else folder.done
-    size = ranks or _ranks(plan.cohort)
+    size = ranks or default_ranks(plan.cohort)
     again = request.again(folder.path, size)
     return launch.run(size, request.words(folder.path), done=done, folder=folder.path, again=again)
 

@@ -166,7 +166,7 @@ def run(
     mpirun = find_mpirun()
     ranks = Ranks(size)
     waiting(f"starting {size} rank{'s' * (size > 1)}")
-    with _segments(mpirun, size, hosts) as environ:
+    with segments(mpirun, size, hosts) as environ:
         code = supervise(command(mpirun, size, arguments, hosts), environ, ranks)
     if code == 0 and (done is None or done.exists()):
         return 0
@@ -179,7 +179,7 @@ def run(
 
 
 @contextmanager
-def _segments(mpirun: Mpirun, size: int, hosts: Sequence[str]) -> Iterator[dict[str, str]]:
+def segments(mpirun: Mpirun, size: int, hosts: Sequence[str]) -> Iterator[dict[str, str]]:
     """Yield the environment of a launch with its shared memory and session in folders of its own, removed at its end.
 
     Open MPI's ranks and daemons remove their files unless they are killed.  Several nodes get no such folders: each

@@ -56,6 +56,9 @@ def test_from_shards_to_predictions(inside: Command, tmp_path: Path) -> None:
         (["train"], 2, "JOB"),
         (["trian"], 2, "trian"),
         (["train", "job.toml", "--baseline", "both"], 2, "pooled"),
+        (["bench", "--scaling", "1,x"], 2, "write numbers of ranks"),
+        (["bench", "none.toml"], 2, "none.toml"),
+        (["bench", "--launcher", "srun -n 4"], 2, "{ranks}"),
         (["train", "job.toml", "--baseline", "pooled", "--profile"], 2, "a baseline is not profiled"),
     ],
 )

@@ -1,0 +1,1 @@
+"""How fast a machine trains: floors, collectives, engines, whole rounds and memory, each measured in new processes."""
