@@ -13,35 +13,34 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fedmpi.flow import Refused
+from fedmpi.records.raw import lay, octets
 from fedmpi.records.seal import ordinary, unsealed
 from fedmpi.tell import note
 
 VERSION = 2
-UMASK = os.umask(0)
-os.umask(UMASK)  # it can only be read by setting it
 NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a safetensors file atomically: aside, synced, renamed; `metadata` rides in it as JSON, behind a checksum.
 
-    Both lie under one name: safetensors writes several in any order, and the same run should give the same file.
+    Both lie under one name.
     """
+    write_text(path, tensors, json.dumps(metadata))
+
+
+def write_text(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+    """Write the same, of metadata that are JSON already."""
     aside = path.with_name(f".{path.name}.part")
-    text = json.dumps(metadata)
     try:
-        save_file(dict(tensors), aside, metadata={"fedmpi": f"{checksum(tensors, text)} {text}"})
-        aside.chmod(
-            0o666 & ~UMASK
-        )  # safetensors makes it for its owner alone; colleagues read what the umask lets them
+        lay(aside, tensors, {"fedmpi": f"{checksum(tensors, text)} {text}"})
         sync(aside)
         os.replace(aside, path)
         sync(path.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         aside.unlink(missing_ok=True)
         raise Refused(f"{path}: could not be written: {error}") from None
 
@@ -84,7 +83,7 @@ def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     rows = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
     total = zlib.crc32(json.dumps([text, rows]).encode())
     for _, tensor in sorted(tensors.items()):
-        total = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
+        total = zlib.crc32(octets(tensor), total)
     return f"{total:08x}"
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fedmpi.flow import Refused
-from fedmpi.records import checkpoint
+from fedmpi.records import checkpoint, raw
 from fedmpi.records.checkpoint import Checkpoints, pack, read_tensors, unpack, write_tensors
 
 
@@ -113,7 +113,7 @@ def test_writing_a_round_again_leaves_the_best_as_it_was(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("best", [False, True], ids=["round", "best"])
-@pytest.mark.parametrize("step", ["save_file", "sync", "replace"])
+@pytest.mark.parametrize("step", ["lay", "sync", "replace"])
 def test_a_kill_while_writing_leaves_the_old_file_whole(
     tmp_path: Path, best: bool, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +236,22 @@ def test_a_plain_safetensors_file_has_no_metadata(tmp_path: Path) -> None:
     held, metadata = read_tensors(tmp_path / "a.safetensors")
     assert metadata == {}
     assert held["a"].tolist() == [1.0, 1.0]
+
+
+def test_the_file_is_the_library_s_own_byte_for_byte(tmp_path: Path) -> None:
+    given = {kind.__str__(): torch.ones(2, 3).to(kind) for kind in raw.KINDS}
+    given |= {
+        "scalar": torch.tensor(2.5),
+        "none": torch.zeros(0, 4),
+        "ü": torch.ones(1),
+        "apart": torch.eye(3).T[:, 1:],
+    }
+    metadata = {"fedmpi": 'a "b" ü\n'}
+    raw.lay(tmp_path / "mine", given, metadata)
+    save_file({name: tensor.contiguous() for name, tensor in given.items()}, tmp_path / "its", metadata=metadata)
+    assert (tmp_path / "mine").read_bytes() == (tmp_path / "its").read_bytes()
+    with pytest.raises(Refused, match="cannot hold the tensor 'wide': its numbers are torch.complex128"):
+        raw.lay(tmp_path / "mine", {"wide": torch.ones(1, dtype=torch.complex128)}, metadata)
 
 
 def test_pack_and_unpack_know_their_own() -> None:
