@@ -19,6 +19,7 @@ from fedmpi.comm.topology import NodePlace, mask, share, together
 from fedmpi.flow import Comm, Pending, Refused
 
 LIMIT = 2**30  # elements a collective carries at once: counts stay within an int on every MPI
+PIECE = 2**22  # bytes summed at once: they stay in cache from rank to rank, and MPI needs little memory of its own
 
 
 class Elsewhere(Refused):
@@ -82,7 +83,7 @@ class World:
     def reduce(self, *vectors: Tensor, root: int = 0, into: Sequence[Tensor] | None = None) -> None:
         """Sum each vector over ranks on rank `root`, in place or `into` others; other ranks' vectors stay."""
         self._begin()
-        for sent, landed in self._pairs(vectors, root, into):
+        for sent, landed in self._pairs(vectors, root, into, PIECE):
             self.mpi.Reduce(sent, landed, op=MPI.SUM, root=self._at(root))
 
     def start_broadcast(self, vector: Tensor, root: int = 0) -> Pending:
@@ -199,22 +200,26 @@ class World:
         """Return MPI's number of a birth id."""
         return self.alive.index(rank)
 
-    def _parts(self, vector: Tensor) -> list[Any]:
-        """Return a vector in pieces that a collective carries at once, as views."""
+    def _parts(self, vector: Tensor, most: int | None = None) -> list[Any]:
+        """Return a vector in pieces that a collective carries at once, as views, of at most so many bytes."""
         flat = vector.view(-1).numpy()
-        return [flat[start : start + self.limit] for start in range(0, len(flat), self.limit)]
+        step = self.limit if most is None else min(self.limit, most // vector.itemsize)
+        return [flat[start : start + step] for start in range(0, len(flat), step)]
 
-    def _pairs(self, vectors: Sequence[Tensor], root: int, into: Sequence[Tensor] | None) -> list[tuple[Any, Any]]:
+    def _pairs(
+        self, vectors: Sequence[Tensor], root: int, into: Sequence[Tensor] | None, most: int | None = None
+    ) -> list[tuple[Any, Any]]:
         """Return the send and receive buffers of a reduction, piece by piece."""
         here = self.me == root
         pairs: list[tuple[Any, Any]] = []
         for place, vector in enumerate(vectors):
+            parts = self._parts(vector, most)
             if not here:
-                pairs += [(part, None) for part in self._parts(vector)]
+                pairs += [(part, None) for part in parts]
             elif into is None or into[place] is vector:  # MPI forbids one buffer for both
-                pairs += [(MPI.IN_PLACE, part) for part in self._parts(vector)]
+                pairs += [(MPI.IN_PLACE, part) for part in parts]
             else:
-                pairs += zip(self._parts(vector), self._parts(into[place]), strict=True)
+                pairs += zip(parts, self._parts(into[place], most), strict=True)
         return pairs
 
     def _begin(self) -> None:

@@ -14,6 +14,7 @@ from fedmpi.flat.fates import Fate, fates, lies
 from fedmpi.flat.places import places, refuse_shared_memory
 from fedmpi.flat.scratch import Scratch
 from fedmpi.flat.whole import Whole
+from fedmpi.flat.zeros import zeros
 from fedmpi.job import JobError
 
 ALIGNMENT = 64  # bytes: every tensor begins on a cache line
@@ -54,16 +55,17 @@ class FlatModel:
                 self.slices[name] = slice(at, at + tensor.numel())
                 at += -(-tensor.numel() // step) * step
             ends.append(at)
-        self.values = torch.zeros(at, dtype=dtype, device=self.device)
+        self.values = zeros(at, dtype, self.device)
         self.trained = slice(ends[0], ends[2])
         self.shared = slice(ends[1], at)
-        self.grads = torch.zeros(ends[2] - ends[0], dtype=dtype, device=self.device)
+        self.grads = zeros(ends[2] - ends[0], dtype, self.device)
         self._cut({name: tensor.shape for name, tensor in laid})
         self.views = [self._view(name, tensor) for name, tensor in [*sections[1], *sections[2]]]
-        self.grad_views = [
-            self.grads[self.slices[name].start - ends[0] : self.slices[name].stop - ends[0]].view(tensor.shape)
+        self.places = [
+            (slice(self.slices[name].start - ends[0], self.slices[name].stop - ends[0]), tensor.shape)
             for name, tensor in [*sections[1], *sections[2]]
         ]
+        self.grad_views = self.pieces(self.grads)
         self.parameters = [tensor for _, tensor in [*sections[1], *sections[2]]]
         views = dict(zip([name for name, _ in [*sections[1], *sections[2]]], self.views, strict=True))
         views |= {name: self._view(name, tensor) for name, tensor in [*sections[0], *sections[3]]}
@@ -129,6 +131,10 @@ class FlatModel:
                         "that it does not travel"
                     ) from None
             raise
+
+    def pieces(self, vector: Tensor) -> list[Tensor]:
+        """Return the trained tensors, in the order of `parameters`, as views of a vector `(trained,)`."""
+        return [vector[here].view(shape) for here, shape in self.places]
 
     def write(self, gradients: Iterable[Tensor]) -> None:
         """Lay gradients into `grads`."""

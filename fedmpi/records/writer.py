@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fedmpi.flat import zeros
 from fedmpi.records.checkpoint import Checkpoints
 from fedmpi.records.journal import Journal
 from fedmpi.records.profile import Profile
@@ -108,7 +108,7 @@ class Writer:
         for name, tensor in tensors.items():
             there = memory.get(name)
             if there is None or there.shape != tensor.shape or there.dtype != tensor.dtype:
-                there = torch.empty(tensor.shape, dtype=tensor.dtype)
+                there = zeros(tensor.numel(), tensor.dtype).view(tensor.shape)
             copies[name] = there.copy_(tensor.detach())
         return copies
 

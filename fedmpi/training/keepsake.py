@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedmpi.flat import FlatModel
+from fedmpi.flat import FlatModel, zeros
 from fedmpi.flow import Memory, Strategy
 from fedmpi.job import JobError, shown
 
@@ -40,7 +40,7 @@ class Keepsake:
         self.flat, self.memory = flat, memory
         self.models = [name for name, kind in strategy.memory.items() if kind == "model"]
         self.sizes = sizes = keepsake_sizes(strategy, flat, keeps, up)
-        self.vector = torch.zeros(sum(sizes.values()), dtype=flat.dtype, device=flat.device)
+        self.vector = zeros(sum(sizes.values()), flat.dtype, flat.device)
         pieces = dict(zip(sizes, torch.split(self.vector, list(sizes.values())), strict=True))
         self.private = pieces.get(("model", "private"))
         self.parts: dict[str, Tensor] = {name: part for (owner, name), part in pieces.items() if owner == "strategy"}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmpi.flat import FlatModel
+from fedmpi.flat import FlatModel, zeros
 from fedmpi.flow import Batch, Client, Examples, Layout, Rule, State
 from fedmpi.job import JobError, nearest
 from fedmpi.training.batches import batches
@@ -58,7 +58,7 @@ class Single:
         self.landing, self.keepsake = landing, keepsake
         self.chance = Chance(course.seed, flat.device)
         self.optimizer = course.optimizer(self.values, course.local.lr)
-        self.row = torch.zeros(layout.width, dtype=layout.dtype, device=flat.device)
+        self.row = zeros(layout.width, layout.dtype, flat.device)
         self.notes = notes_of(course.strategy, flat)
         self.turn = Turn(torch.empty(0), torch.empty(0))
 

@@ -184,11 +184,14 @@ def test_on_threads(law: str, size: int) -> None:
 @pytest.mark.mpi
 @pytest.mark.parametrize("limit", [7, 2**30], ids=["pieces", "whole"])
 @pytest.mark.parametrize("crowded", [False, True], ids=["spins", "sleeps"])
-def test_over_mpi(law: str, limit: int, crowded: bool) -> None:
+@pytest.mark.parametrize("piece", [16, 2**22], ids=["sums of a few", "sums"])
+def test_over_mpi(law: str, limit: int, crowded: bool, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from mpi4py import MPI
 
+    from fedmpi.comm import world as module
     from fedmpi.comm.world import World
 
+    monkeypatch.setattr(module, "PIECE", piece)
     comm = World(MPI.COMM_WORLD, limit)
     comm.place = dataclasses.replace(comm.place, crowded=crowded)
     hold(comm, law)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fedmpi.flow import Refused
 from fedmpi.records import checkpoint, raw
@@ -252,6 +256,65 @@ def test_the_file_is_the_library_s_own_byte_for_byte(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_bytes() == (tmp_path / "its").read_bytes()
     with pytest.raises(Refused, match="cannot hold the tensor 'wide': its numbers are torch.complex128"):
         raw.lay(tmp_path / "mine", {"wide": torch.ones(1, dtype=torch.complex128)}, metadata)
+
+
+SMALL = 3 * raw.BLOCK  # bytes of the room for a large file, in tests
+
+
+@pytest.mark.parametrize("direct", [raw.DIRECT, 0], ids=["past the cache", "through it"])
+@pytest.mark.parametrize("size", [1, raw.BLOCK - 1, SMALL // 4 - 40, SMALL // 4, SMALL // 4 + 1, 10_007])
+def test_a_large_file_is_the_library_s_own_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, direct: int
+) -> None:
+    monkeypatch.setattr(raw, "LARGE", 0)
+    monkeypatch.setattr(raw, "ROOM", SMALL)
+    monkeypatch.setattr(raw, "DIRECT", direct)
+    paged = torch.from_numpy(np.frombuffer(mmap.mmap(-1, 4 * size), np.float32))  # goes to the disk as it lies
+    paged.copy_(torch.arange(size))
+    given = {"a": torch.arange(size, dtype=torch.float32), "b": torch.arange(7, dtype=torch.int8), "c": paged}
+    for some in (given, {"c": paged, "b": given["b"]}, given):  # one over the other
+        raw.lay(tmp_path / "mine", some, {"of": "mine"})
+        save_file(some, tmp_path / "its", metadata={"of": "mine"})
+        mine, its = ((tmp_path / name).read_bytes() for name in ("mine", "its"))
+        length, its_length = (int.from_bytes(file[:8], "little") for file in (mine, its))
+        assert mine[8 : 8 + length].rstrip(b" ") == its[8 : 8 + its_length].rstrip(b" ")
+        assert mine[8 + length :] == its[8 + its_length :]
+        assert (8 + length) % raw.BLOCK == 0
+        with safe_open(tmp_path / "mine", framework="pt") as file:
+            assert file.metadata() == {"of": "mine"}
+            assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in some.items())
+
+
+@pytest.mark.parametrize("at", ["open", "pwrite"])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSPC])
+def test_a_file_system_that_knows_only_its_cache_is_written_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, number: int
+) -> None:
+    monkeypatch.setattr(raw, "LARGE", 0)
+    given = {"a": torch.arange(5000.0)}
+    kept = {"open": os.open, "pwrite": os.pwrite}
+
+    def refuses(*parts: Any, **named: Any) -> Any:
+        if at == "pwrite" or parts[1] & raw.DIRECT:
+            raise OSError(number, os.strerror(number))
+        return kept[at](*parts, **named)
+
+    monkeypatch.setattr(raw.os, at, refuses)
+    if number == errno.ENOSPC and raw.DIRECT:
+        with pytest.raises(OSError, match="No space left"):
+            raw.lay(tmp_path / "mine", given, {})
+        return
+    raw.lay(tmp_path / "mine", given, {})
+    monkeypatch.undo()
+    assert torch.equal(load_file(tmp_path / "mine")["a"], given["a"])
+
+
+def test_a_write_that_takes_less_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw, "LARGE", 0)
+    given, write = {"a": torch.arange(9000.0)}, os.pwrite
+    monkeypatch.setattr(raw.os, "pwrite", lambda file, block, at: write(file, block[: raw.BLOCK], at))
+    raw.lay(tmp_path / "mine", given, {})
+    assert torch.equal(load_file(tmp_path / "mine")["a"], given["a"])
 
 
 def test_pack_and_unpack_know_their_own() -> None:

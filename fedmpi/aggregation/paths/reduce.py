@@ -14,6 +14,7 @@ from fedmpi.aggregation.paths.entry import Entry, words
 from fedmpi.aggregation.paths.path import Outcome
 from fedmpi.aggregation.pipeline import owns
 from fedmpi.aggregation.stages import Stage
+from fedmpi.flat import zeros
 from fedmpi.flow import Comm, Layout, Passage, Pending
 from fedmpi.job import JobError
 
@@ -49,7 +50,7 @@ class ReducePath:
                     f"aggregation.stages: {type(stage).__name__} makes {words(size, dtype)}; it should say so with "
                     f"place = 'integer'"
                 )
-        self.sum = torch.zeros(size, dtype=dtype, device=device)
+        self.sum = zeros(size, dtype, device)
         self.entry = Entry(clients, self.sum)
         self.cut = layout.up * layout.size  # where the tail begins, in the sum
         sent = self._wired(size, dtype)

@@ -18,6 +18,7 @@ from fedmpi.training.traced.traces import Traces
 
 MOST = 16  # steps kept, each of another shape of batches
 APART = 200  # recorded steps between two comparisons, at least: one costs several eager steps
+PIECE = 2**18  # values compared at once
 CLOSE = 1e-2  # of a fused step's largest change: how far it may be from an eager one
 
 
@@ -74,7 +75,8 @@ class Recorded(Single):
         step.seed.fill_(-client.lr)
         before, eager = None, None
         if self._due(client, step):
-            before = self.values.clone()
+            received = self.landing.model[self.flat.trained]  # a client's first step needs no copy
+            before = received if torch.equal(self.values, received) else self.values.clone()
             with self._aside():
                 eager = super()._pass(client, batch)
         loss, rest = step(batch)
@@ -163,10 +165,13 @@ class Recorded(Single):
 
     def _close(self, client: Client, before: Tensor, gradients: list[Tensor]) -> bool:
         """Return whether a fused step, from `before` `(trained,)`, came to what an eager one comes to."""
-        self.flat.write(gradients)
-        largest, moved = _largest(before), client.lr * _largest(self.grads)
-        far = _largest((before - self.values).sub_(self.grads, alpha=client.lr))
-        room = CLOSE * moved + 4 * torch.finfo(before.dtype).eps * largest
+        far = moved = 0.0
+        for was, now, gradient in zip(self.flat.pieces(before), self.flat.views, gradients, strict=True):
+            sides = (torch.split(side.reshape(-1), PIECE) for side in (was, now, gradient))
+            for one, other, slope in zip(*sides, strict=True):  # by pieces: no vector is needed for the differences
+                far = max(far, _largest((one - other).sub_(slope, alpha=client.lr)))
+                moved = max(moved, client.lr * _largest(slope))
+        room = CLOSE * moved + 4 * torch.finfo(before.dtype).eps * _largest(before)
         return not far > room  # NaN where training diverged: that is said elsewhere
 
     @contextmanager
