@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmpi.flow import Learned
 
-TRACKS = ("rounds", "phases", "clients", "collectives", "checkpoints")
+TRACKS = ("rounds", "phases", "clients", "collectives", "scores", "checkpoints")
 LIMIT = 250_000  # spans of a rank, some 30 MB: a long run is profiled as far as they go
 MERGED = "trace.json"
 

@@ -18,11 +18,13 @@ from fedmpi.report.colours import INK, PALETTE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LANES = {"phases": 0.0, "clients": 0.25, "collectives": 0.42, "checkpoints": 0.59}  # where a rank's tracks begin
-HEIGHTS = {"phases": 0.24, "clients": 0.16, "collectives": 0.16, "checkpoints": 0.16}
+# Where a rank's tracks begin: home's scores are where others have clients.
+LANES = {"phases": 0.0, "clients": 0.25, "scores": 0.25, "collectives": 0.42, "checkpoints": 0.59}
+HEIGHTS = {"phases": 0.24, "clients": 0.16, "scores": 0.16, "collectives": 0.16, "checkpoints": 0.16}
 MOST = 32  # ranks in a picture: the first of them
 COLOURS = {
-    "broadcast": 5, "prepare": 4, "train": 0, "reduce": 1, "step": 2, "client": 0, "add": 7, "wait": 6, "checkpoint": 9,
+    "broadcast": 5, "prepare": 4, "train": 0, "reduce": 1, "step": 2,
+    "client": 0, "add": 7, "score": 3, "wait": 6, "checkpoint": 9,
 }  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def lane_chart(spans: Spans) -> Draw:
 
 def kind_of(track: str, name: str) -> str | None:
     """Return the kind of a span by its track and name, as the legend calls it; None for one not drawn."""
-    if track == "phases":
+    if track in ("phases", "scores"):
         return name
     if track == "clients":
         return name if name == "add" else "client"

@@ -54,7 +54,8 @@ def build(
         stay,
         getattr(copy.engine, "groups", None),
     )
-    scores = Scores(plan, copy.engine, model, flat.model, plan.scorer(flat.device))
+    waits = comm.is_home and seating.seat is None
+    scores = Scores(plan, copy.engine, model, flat.model, plan.scorer(flat.device), waits, profile)
     path = plan.path(comm, layout, flat.device, copy.staged)
     scribe = None
     if comm.is_home:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from fedmpi.rounds.drawing import draw
 from fedmpi.rounds.line import Line, Watch, add, counters, idle, seconds
 from fedmpi.rounds.parts import Parts
 from fedmpi.rounds.profiled import note_crossing
+from fedmpi.rounds.scores import NONE, Central
 from fedmpi.rounds.scribe import Scribe
 from fedmpi.rounds.states import keep_states
 from fedmpi.rounds.tally import Tally
@@ -104,17 +104,18 @@ class Crossing:
     watch: Watch
     due: bool  # the model received in this round is to be scored
     before: Crossing | None
-    central: dict[str, Any] = field(default_factory=dict)  # home's scores
+    central: Callable[[], Central] = lambda: NONE  # waits for home's scores
     seconds: tuple[float, float] = (0.0, 0.0)  # in which this rank trained, and scored its clients
     line: Line = field(default_factory=dict)  # home's, of the round so far
 
     # On every rank.
 
     def score(self) -> None:
-        """Checkpoint and score the received model, at home, in a round's first crossing, while other ranks train."""
+        """Begin to keep and score the received model, at home, in a round's first crossing, while other ranks train."""
         if self.parts.scribe is not None and self.before is None:
             self.parts.scribe.received()
-            self.central = self.parts.scores.central() if self.due else {}
+            if self.due:
+                self.central = self.parts.scores.central()
         self.watch.mark("scored")
 
     def score_client(self, place: int) -> None:
@@ -191,9 +192,9 @@ class Crossing:
         if not (self.last or scribe.broken):
             return False
         first = self if self.before is None else self.before
-        scores = self.parts.scores.evaluation(first.central, first.tally.client_scores) if self.due else {}
-        at = first.watch.at
-        if not scribe.scored(scores, max(float(first.tally.ranks[:, 1].max()), at["scored"] - at["received"])):
+        central = first.central()
+        scores = self.parts.scores.evaluation(central.scores, first.tally.client_scores) if self.due else {}
+        if not scribe.scored(scores, max(float(first.tally.ranks[:, 1].max()), central.seconds)):
             return False
         state.crossing = 0
         state.ended(1 if scribe.broken else 0)

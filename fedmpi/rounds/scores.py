@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,19 @@ from fedmpi.cohort.seating import Seating
 from fedmpi.evaluation import Scorer, ready
 from fedmpi.flow import Comm, Engine
 from fedmpi.plan import Plan
+from fedmpi.records.profile import Profile
+from fedmpi.rounds.beside import Beside
 
+
+@dataclass(frozen=True)
+class Central:
+    """Home's scores on test examples, and the seconds that they took."""
+
+    scores: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+NONE = Central()
 BLOCK = 8192  # clients scored between two reductions at the close
 
 
@@ -24,7 +39,17 @@ class Scores:
     both.  `columns` are the names in a client's row of scores: every score, of each kind of model.
     """
 
-    def __init__(self, plan: Plan, engine: Engine, model: nn.Module, travelling: nn.Module, scorer: Scorer) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        model: nn.Module,
+        travelling: nn.Module,
+        scorer: Scorer,
+        beside: bool = False,
+        profile: Profile | None = None,
+    ) -> None:
+        self.beside, self.profile = Beside(beside), profile
         self.plan, self.engine, self.model, self.travelling, self.scorer = plan, engine, model, travelling, scorer
         strategy, shards = plan.strategy, plan.shards
         self.common = strategy.common or plan.loop.votes
@@ -43,12 +68,23 @@ class Scores:
         finished, every = round - 1, self.plan.job.evaluation.every
         return finished > 0 and every > 0 and finished % every == 0
 
-    def central(self) -> dict[str, Any]:
-        """Return home's scores of the received model on all held-out examples; {} where it is no model to use."""
+    def central(self) -> Callable[[], Central]:
+        """Begin to score the received model on all test examples; return what waits for home's scores.
+
+        Home's model stays in place until then.  There are none where the received model is none to use.
+        """
         if "clients" not in self.kinds:
-            return {}
+            return lambda: NONE
         self.engine.begin()
-        return self.scorer.central(self.model, *self.plan.shards.test())
+        return self.beside.start(self._central)
+
+    def _central(self) -> Central:
+        began = time.perf_counter()
+        scores = self.scorer.central(self.model, *self.plan.shards.test())
+        ended = time.perf_counter()
+        if self.profile is not None and scores:
+            self.profile.span("scores", "score", began, ended)
+        return Central(scores, ended - began)
 
     def client(self, index: int) -> NDArray[np.float64]:
         """Return a client's row of scores `(columns,)`; the received model is in place before and after."""
@@ -73,7 +109,7 @@ class Scores:
     def final(self, comm: Comm, seating: Seating) -> dict[str, Any]:
         """Score the model in place on all held-out examples and every client's.  Collective; the scores are home's."""
         shards = self.plan.shards
-        central = self.central() if comm.is_home else {}
+        central = self.central()().scores if comm.is_home else {}
         blocks = [np.zeros((0, len(self.columns)))]
         for start in range(0, shards.clients if self.names else 0, BLOCK):
             clients = np.arange(start, min(start + BLOCK, shards.clients))
