@@ -37,7 +37,7 @@ def figures(plan: Plan, ranks: int) -> dict[str, str]:
     memory = planes + down + path.bytes
     serving = ranks if plan.job.server.trains or ranks == 1 else ranks - 1
     held = sum(keepsake_sizes(plan.strategy, flat, plan.stages.memory, layout.up).values()) * flat.values.itemsize
-    own = {"clients/": f"{held:,} bytes that each client keeps, in three slots of the run folder"} if held else {}
+    own = {"clients/": f"{held:,} bytes that each client keeps, in four slots of the run folder"} if held else {}
     return {
         "parameters": f"{flat.count:,} trained, {flat.size:,} values travel as {str(plan.dtype)[6:]}",
         "clients": f"{plan.shards.clients:,} with {plan.shards.examples:,} examples; {plan.cohort:,} a round",

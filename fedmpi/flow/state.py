@@ -61,13 +61,16 @@ class State:
         self.header[4] = value
 
     @property
-    def durable(self) -> int:
-        """The newest round with a checkpoint on disk, as far as home knew when the round began; 0 for none."""
-        return int(self.header[5])
+    def held(self) -> tuple[int, int]:
+        """The rounds to which a run may go back: of the newest checkpoint on disk, and of the one under way (0: none).
 
-    @durable.setter
-    def durable(self, value: int) -> None:
-        self.header[5] = value
+        Home told them as this crossing began; what clients keep is overwritten by them.
+        """
+        return int(self.header[5]), int(self.header[6])
+
+    @held.setter
+    def held(self, rounds: tuple[int, int]) -> None:
+        self.header[5:7] = rounds
 
     @property
     def done(self) -> bool:

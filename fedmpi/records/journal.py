@@ -111,10 +111,14 @@ class Journal:
             raise Refused(f"{self.path}: could not be written: {error}") from None
 
     def sync(self) -> None:
-        """Wait until the lines have reached the disk, before a checkpoint counts on them."""
-        if self.path.exists():
+        """Wait until the lines are on disk, before a checkpoint counts on them.  Refused where they are not."""
+        try:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+        except FileNotFoundError:
+            return  # no line yet
+        except OSError as error:
+            raise Refused(f"{self.path}: could not be written: {error}") from None
 
 
 def rendered(line: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,9 @@
 """Clients' memory from round to round, in the run folder: any rank may serve a client next, also after a resume.
 
-A sparse file with a record for each client: three slots, each with a stamp in the record's head: the launch and the
-round that wrote it, the crc32 of its values and the crc32 of the stamp.  A round in flight overwrites neither the
-values covered by the last checkpoint nor those at the round's start.
+A sparse file with a record for each client: four slots, each with a stamp in the record's head: the launch and the
+round that wrote it, the crc32 of its values and the crc32 of the stamp.  A round in flight overwrites nothing to which
+the run may go back: the values of the last checkpoint on disk, of the one under way, and of the round's start.  The
+fourth slot stays a hole until a checkpoint is under way for longer than a round.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,19 +25,30 @@ from torch import Tensor
 from fedmpi.flow import Refused
 from fedmpi.records.seal import ordinary, table_sum, text
 
-HEAD = 64  # bytes: a stamp of 16 for each slot, and 16 that are free
+HEAD = 64  # bytes: a stamp of 16 for each slot
 STAMP = ("launch", "values", "round", "stamp")  # four uint32: launches count from 1, so that a hole says "never"
-SLOTS = 3
+SLOTS = 4
+FEWER = 3  # in the files of earlier fedmpis, which waited for every checkpoint
 SLOTS_FILE = "memory.slots"
 LAUNCHES = "launches.json"
 CACHE = 2**28  # bytes of clients' vectors that a rank holds in memory
+
+
+class Launches(NamedTuple):
+    """The contents of `launches.json`: the last round that counts of each earlier launch, and the file's form."""
+
+    limits: list[int]
+    bare: int  # so many first launches wrote no checksums
+    slots: int  # of each client
 
 
 class Memory:
     """Clients' vectors of `width` values, each as of a round; without a `folder` they live and die with this process.
 
     A launch's values count up to the checkpoint from which the next launch resumed: `launches.json` in the folder holds
-    that round for each earlier launch.  `every` is the number of rounds between checkpoints (0: none).
+    that round for each earlier launch.  `every` is the number of rounds between checkpoints (0: none).  `held` are the
+    rounds of the newest checkpoint on disk and of the one under way, 0 where there is none, as home last told them:
+    what a run that goes back to either of them needs is not overwritten.
     """
 
     def __init__(
@@ -48,8 +60,8 @@ class Memory:
         self.cache: OrderedDict[int, tuple[tuple[int, int], Tensor]] = OrderedDict()
         self.own: dict[int, list[tuple[int, Tensor]]] = {}  # without a folder
         self.file = -1
-        self.limits: list[int] = []
-        self.bare = 0  # so many first launches wrote no checksums
+        self.launches = Launches([], 0, SLOTS)
+        self.held: tuple[int, int] = (0, 0)
 
     @property
     def travels(self) -> bool:
@@ -65,7 +77,7 @@ class Memory:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / SLOTS_FILE).touch()
-            _write_launches(folder, [], 0)
+            _write_launches(folder, Launches([], 0, SLOTS))
         except OSError as error:
             raise Refused(f"{folder}: cannot be written: {error.strerror}") from None
 
@@ -75,12 +87,12 @@ class Memory:
 
         It holds the number of launches, this one included, and of bytes at least.
         """
-        return {"launches": len(_launches(folder)[0]) + 1, "bytes": (folder / SLOTS_FILE).stat().st_size}
+        return {"launches": len(_launches(folder).limits) + 1, "bytes": (folder / SLOTS_FILE).stat().st_size}
 
     @staticmethod
     def check(folder: Path, facts: Mapping[str, Any]) -> bool:
         """Return whether all memory has checksums, at home; Refused where it falls short of a checkpoint's `facts`."""
-        path, (limits, bare) = folder / SLOTS_FILE, _launches(folder)
+        path, launches = folder / SLOTS_FILE, _launches(folder)
         try:
             ordinary(path)
             size = path.stat().st_size
@@ -92,16 +104,21 @@ class Memory:
             raise Refused(
                 f"{path}: is cut short ({size:,} bytes, it had {facts['bytes']:,}); the run cannot go on without it"
             )
-        if len(limits) + 1 < facts.get("launches", 0):
+        if len(launches.limits) + 1 < facts.get("launches", 0):
             raise Refused(f"{folder / LAUNCHES}: is not that of the last launch; the run cannot go on without it")
-        return not bare
+        return not launches.bare
 
     @staticmethod
-    def resume(folder: Path, round: int) -> None:
-        """Let earlier launches' values count up to `round` alone, at home before a launch."""
+    def resume(folder: Path, round: int) -> bool:
+        """Let earlier launches' values count up to `round` alone, at home before a launch.
+
+        Return whether a checkpoint may be under way for longer than a round: an earlier fedmpi's file has no room for
+        what that needs.
+        """
         Memory.check(folder, {})
-        limits, bare = _launches(folder)
-        _write_launches(folder, [*(min(limit, round) for limit in limits), round], bare)
+        limits, bare, slots = _launches(folder)
+        _write_launches(folder, Launches([*(min(limit, round) for limit in limits), round], bare, slots))
+        return slots > FEWER
 
     def load(self, client: int, upto: int) -> Tensor | None:
         """Return the client's last vector `(width,)` of a round not later than `upto`; None where there is none."""
@@ -133,12 +150,9 @@ class Memory:
             earlier = [pair for pair in self.own.get(client, []) if pair[0] < round]
             self.own[client] = [*earlier[-1:], (round, copy)]
             return
-        head, launch = self._head(client), len(self.limits) + 1
-        covered = max([*self.limits[-1:], (round - 2) // self.every * self.every if self.every else 0, 0])
-        needed = {self._newest(head, covered), self._newest(head, round - 1)}
-        again = np.flatnonzero((head[:, 0] == launch) & (head[:, 2] == round)).tolist()  # a crossing made once more
-        oldest = np.argsort(head[:, 2], kind="stable").tolist()
-        slot = next(slot for slot in [*again, *oldest] if slot in again or slot not in needed)
+        head = self._head(client)
+        launch = len(self.launches.limits) + 1
+        slot = self._free(head, launch, round)
         at, values = self._record(client), copy.numpy().view(np.uint8)
         stamp = launch, zlib.crc32(values.data), round
         try:
@@ -168,13 +182,13 @@ class Memory:
         return self.folder / SLOTS_FILE
 
     def _record(self, client: int) -> int:
-        return client * (HEAD + SLOTS * self.stride)
+        return client * (HEAD + self.launches.slots * self.stride)
 
     def _head(self, client: int) -> NDArray[np.int64]:
         """Return the stamp of each slot, `(slots, 4)`; zeros where nothing was written, or it does not count."""
         if self.file < 0:
             assert self.folder is not None
-            self.limits, self.bare = _launches(self.folder)
+            self.launches = _launches(self.folder)
             try:
                 if self._path().exists():
                     ordinary(self._path())
@@ -183,13 +197,13 @@ class Memory:
                 self.file = os.open(self._path(), os.O_RDWR | os.O_CREAT if self.writes else os.O_RDONLY, 0o666)
             except OSError as error:
                 raise Refused(f"{self._path()}: cannot be opened: {error.strerror}") from None
-        raw = np.zeros((SLOTS, len(STAMP)), dtype="<u4")
+        raw = np.zeros((self.launches.slots, len(STAMP)), dtype="<u4")
         os.preadv(self.file, [raw.data], self._record(client))
         head = raw.astype(np.int64)
         for stamp in head.tolist():
             if any(stamp) and not self._sound(client, stamp):
                 raise self._damaged(client)
-        for launch, limit in enumerate(self.limits, 1):
+        for launch, limit in enumerate(self.launches.limits, 1):
             head[(head[:, 0] == launch) & (head[:, 2] > limit)] = 0
         return head
 
@@ -198,7 +212,7 @@ class Memory:
         launch, values, round, check = stamp
         if values or check:
             return check == _sum(client, (launch, values, round))
-        return 0 < launch <= self.bare and round > 0
+        return 0 < launch <= self.launches.bare and round > 0
 
     def _damaged(self, client: int) -> Refused:
         """Return the error of a client's damaged slot."""
@@ -206,6 +220,17 @@ class Memory:
             f"{self._path()}: what client {client} kept was changed or damaged (its checksum differs); "
             f"the run cannot go on without it"
         )
+
+    def _free(self, head: NDArray[np.int64], launch: int, round: int) -> int:
+        """Return the slot for a vector of `round`: nobody needs what it holds, and a hole is taken last."""
+        again = np.flatnonzero((head[:, 0] == launch) & (head[:, 2] == round)).tolist()  # a crossing made once more
+        durable, under_way = self.held
+        needed = {
+            self._newest(head, upto) for upto in (max([*self.launches.limits[-1:], durable]), under_way, round - 1)
+        }
+        written = [slot for slot in np.argsort(head[:, 2], kind="stable").tolist() if head[slot, 0]]
+        holes = np.flatnonzero(head[:, 0] == 0).tolist()
+        return int(next(slot for slot in [*again, *written, *holes] if slot in again or slot not in needed))
 
     @staticmethod
     def _newest(head: NDArray[np.int64], upto: int) -> int | None:
@@ -247,26 +272,27 @@ def _sum(client: int, stamp: tuple[int, int, int]) -> int:
     return zlib.crc32(np.array([client, *stamp], dtype="<i8").tobytes())
 
 
-def _launches(folder: Path) -> tuple[list[int], int]:
-    """Return the last round that counts of each earlier launch, and the number of first launches without checksums."""
+def _launches(folder: Path) -> Launches:
+    """Return what the folder's file says of its launches."""
     path = folder / LAUNCHES
     try:
         table = json.loads(text(path))
         if isinstance(table, list):  # of a run that began without checksums
-            return list(map(int, table)), len(table) + 1
-        limits, bare = table["limits"], table["bare"]
-        if table["crc"] != table_sum([limits, bare]):
+            return Launches(list(map(int, table)), len(table) + 1, FEWER)
+        facts = [table[name] for name in ("limits", "bare", "slots") if name in table]
+        if table["crc"] != table_sum(facts):
             raise ValueError("its checksum differs")
-        return limits, bare
+        return Launches(table["limits"], table["bare"], table.get("slots", FEWER))
     except FileNotFoundError:
-        return [], 1
+        return Launches([], 1, FEWER)
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise Refused(f"{path}: cannot be read: {error}") from None
 
 
-def _write_launches(folder: Path, limits: list[int], bare: int) -> None:
-    """Write the limits of launches, and the number of those without checksums; atomic."""
+def _write_launches(folder: Path, launches: Launches) -> None:
+    """Write the file of launches; atomic, and in the form in which it was found."""
     aside = folder / ".launches.part"
-    table = {"limits": limits, "bare": bare, "crc": table_sum([limits, bare])}
-    aside.write_text(json.dumps(table), encoding="utf-8")
+    table: dict[str, Any] = {"limits": launches.limits, "bare": launches.bare}
+    table |= {"slots": launches.slots} if launches.slots != FEWER else {}
+    aside.write_text(json.dumps({**table, "crc": table_sum([*table.values()])}), encoding="utf-8")
     os.replace(aside, folder / LAUNCHES)

@@ -70,6 +70,19 @@ class Writer:
         with self.changed:
             self._add(snapshot)
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """The rounds of the newest checkpoint on disk, and of the one under way; 0 where there is none."""
+        with self.changed:
+            under_way = self.writing.round if self.writing is not None and self.writing.kept else 0
+            return self.durable, under_way
+
+    def begun(self) -> None:
+        """Wait until no checkpoint waits for its turn: at most one is under way then."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.error is not None or not any(given.kept for given in self.waiting))
+            self._raise()
+
     def wait(self) -> None:
         """Wait until all that was handed over is on disk."""
         with self.changed:
@@ -120,10 +133,10 @@ class Writer:
                 self.writing = snapshot = min(self.waiting, key=lambda given: given.round)
                 self.waiting.remove(snapshot)
             error: Exception | None = None
-            began = time.perf_counter()
+            began, kept = time.perf_counter(), snapshot.kept
             try:
                 self.journal.sync()
-                if snapshot.kept:
+                if kept:
                     self.checkpoints.save(snapshot.round, snapshot.tensors, snapshot.metadata)
                 with self.changed:
                     best = snapshot.best
@@ -139,7 +152,7 @@ class Writer:
                     self.waiting.append(snapshot)
                 else:
                     self._release(snapshot)
-                if error is None and snapshot.round > self.durable:
-                    self.durable = snapshot.round
+                if error is None and kept:  # the best alone is nothing to go on from
+                    self.durable = max(self.durable, snapshot.round)
                 self.error, self.writing = error or self.error, None
                 self.changed.notify_all()

@@ -47,6 +47,8 @@ def crossings(parts: Parts) -> Iterator[Crossing]:
         if state.done:
             return
         watch.mark("received")
+        if parts.memory is not None:
+            parts.memory.held = state.held
         parts.engine.receive()
         if not state.crossing:
             keep_states(parts, state.round - 1)

@@ -162,7 +162,7 @@ def go_on(parts: Parts, folder: RunFolder, origin: Origin | None, overwrite: boo
             f"{folder.path}: holds no checkpoint to go on from, so the run begins anew; its journal is now {aside.name}"
         )
     if parts.memory is not None and origin is not None:
-        Memory.resume(folder.clients, parts.state.round - 1)
+        scribe.narrow = not Memory.resume(folder.clients, parts.state.round - 1)
     else:
         shutil.rmtree(folder.clients, ignore_errors=True)  # of a launch without a checkpoint
         if parts.memory is not None:

@@ -43,7 +43,7 @@ class Scribe:
     """The writer of the journal and checkpoints: line t is written a round late, scored by the clients of round t + 1.
 
     Checkpoint t carries the unfinished line, the stop counters and the best so far.  Without a `folder` nothing is
-    written; `lines` and the listeners get the lines all the same.  It `waits` for each checkpoint where clients keep
+    written; `lines` and the listeners get the lines all the same.  It `waits` for late checkpoints where clients keep
     something.
     """
 
@@ -69,6 +69,7 @@ class Scribe:
         self.began = time.perf_counter()
         self.clients = folder.clients if folder else None
         self.waits, self.profile = waits, profile
+        self.narrow = False  # clients' memory has no room for a checkpoint under way
         self.remembered: Mapping[str, int] = {}  # the facts of clients' memory for the next checkpoint
         self.states: dict[int, dict[str, Tensor]] = {}  # of each rank's stages, for the next checkpoint
         self.journal = Journal(folder.journal) if folder else None
@@ -128,15 +129,18 @@ class Scribe:
             self.writer.hand(round, *self._checkpoint())
 
     def settled(self) -> None:
-        """Before the next broadcast: tell ranks the newest round on disk, and wait where clients' memory counts on it.
+        """Before the next broadcast: tell the rounds to which the run may go back, and wait where they are too many.
 
-        Clients keep what the newest checkpoint covers, what the round began with, and what it makes of that: three
-        slots, so no second checkpoint may be under way.
+        Clients keep what the newest checkpoint on disk covers, the one under way, what the round began with, and what
+        it makes of that: four slots, so a second one may not be under way.  Files of earlier fedmpis have three.
         """
-        if self.writer is not None:
-            if self.waits:
-                self.writer.wait()
-            self.state.durable = self.writer.durable
+        if self.writer is None:
+            return
+        if self.narrow:
+            self.writer.wait()
+        elif self.waits:
+            self.writer.begun()
+        self.state.held = self.writer.held
 
     def checkpoint(self) -> None:
         """Write the checkpoint of the last round's model, with all state for the next round, and wait for it."""

@@ -63,12 +63,34 @@ def cut(monkeypatch: pytest.MonkeyPatch, kept: Memory, write: int, client: int, 
             kept.save(client, round, vector(-1.0))
 
 
+class Home:
+    """The side of home: what it told in the last broadcast, and the checkpoints, of which one may be under way."""
+
+    def __init__(self, begun: int, every: int) -> None:
+        self.begun, self.every, self.durable, self.under_way = begun, every, begun, 0
+
+    def tell(self, ranks: list[Memory]) -> None:
+        for rank in ranks:
+            rank.held = self.durable, self.under_way
+
+    def hand(self, done: int) -> None:
+        """After the broadcast: the checkpoint of the round before, unless another is under way."""
+        if self.every and done % self.every == 0 and done > self.begun and not self.under_way:
+            self.under_way = done
+
+    def reach(self) -> None:
+        """The checkpoint under way reaches the disk."""
+        if self.under_way:
+            self.durable, self.under_way = self.under_way, 0
+
+
 cohorts = st.lists(st.sets(st.integers(0, CLIENTS - 1)), min_size=1, max_size=9)
 launch = st.fixed_dictionaries(
     {
         "cohorts": cohorts,
         "every": st.integers(0, 4),
         "ranks": st.randoms(use_true_random=False),
+        "haste": st.sampled_from([0.0, 0.1, 0.3, 0.8]),  # how probable it is that a checkpoint is on disk a save later
         "end": st.sampled_from(["done", "stopped", "killed", "killed while writing", "killed after the checkpoint"]),
         "write": st.integers(1, 3),
     }
@@ -78,23 +100,26 @@ launch = st.fixed_dictionaries(
 def played(folder: Path, kept: Kept, begun: int, plan: dict[str, Any], patch: pytest.MonkeyPatch) -> int:
     """A launch of two ranks from round `begun` on; the round that its last checkpoint covers, 0 where there is none.
 
-    The checkpoint of round r is written while round r + 1 trains: before or after any of its clients' memory.
+    The checkpoint of round r is begun while round r + 1 trains, and may reach the disk between any two saves.
     """
-    every, ranks, covered = plan["every"], [opened(folder, plan["every"]) for _ in range(2)], begun
+    random, ranks, home = plan["ranks"], [opened(folder, plan["every"]) for _ in range(2)], Home(begun, plan["every"])
     last = begun + len(plan["cohorts"])
     for round, cohort in enumerate(plan["cohorts"], begun + 1):
-        if every and (round - 2) % every == 0 and round - 2 > begun:
-            covered = round - 2
+        home.tell(ranks)
+        home.hand(round - 1)
         for client in range(CLIENTS):
-            assert value(plan["ranks"].choice(ranks).load(client, round - 1)) == newest(kept, client, round - 1)
+            assert value(random.choice(ranks).load(client, round - 1)) == newest(kept, client, round - 1)
         for client in sorted(cohort):
+            if random.random() < plan["haste"]:
+                home.reach()
             if round == last and plan["end"] == "killed while writing":
-                cut(patch, plan["ranks"].choice(ranks), plan["write"], client, round)
+                cut(patch, random.choice(ranks), plan["write"], client, round)
                 break
-            kept.setdefault(client, []).append((round, plan["ranks"].random()))
-            plan["ranks"].choice(ranks).save(client, round, vector(kept[client][-1][1]))
-    if plan["end"] == "killed after the checkpoint" and every and (last - 1) % every == 0:
-        covered = max(begun, last - 1)
+            kept.setdefault(client, []).append((round, random.random()))
+            random.choice(ranks).save(client, round, vector(kept[client][-1][1]))
+    if plan["end"] == "killed after the checkpoint":
+        home.reach()
+    covered = home.durable
     if plan["end"] in ("done", "stopped"):  # a stop drops the round in flight
         covered = last if plan["end"] == "done" else last - 1
         ranks.append(Memory(folder, WIDTH, torch.float64, writes=False))
@@ -105,7 +130,7 @@ def played(folder: Path, kept: Kept, begun: int, plan: dict[str, Any], patch: py
     return covered
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=150)
+@settings(derandomize=True, database=None, deadline=None, max_examples=300)
 @given(st.lists(launch, min_size=1, max_size=5))
 def test_every_launch_finds_what_the_last_checkpoint_covers(launches: list[dict[str, Any]]) -> None:
     kept: Kept = {}
@@ -115,11 +140,52 @@ def test_every_launch_finds_what_the_last_checkpoint_covers(launches: list[dict[
             folder = Path(name) / "clients"
             if number and (covered or launches[number - 1]["end"] == "stopped"):  # which keeps even the first model
                 Memory.resume(folder, covered)
-            elif number:
-                folder.rename(Path(name) / f"dropped-{number}")  # nothing to go on from: a run that begins anew
-                kept.clear()
+            else:
+                if number:  # nothing to go on from: a run that begins anew
+                    folder.rename(Path(name) / f"dropped-{number}")
+                    kept.clear()
+                Memory.start(folder)
             kept = {client: [pair for pair in pairs if pair[0] <= covered] for client, pairs in kept.items()}
             covered = played(folder, kept, covered, plan, patch)
+
+
+@pytest.mark.parametrize("lag", range(7))
+def test_a_client_of_every_round_loses_nothing_however_late_the_disk_is(tmp_path: Path, lag: int) -> None:
+    """Whatever a kill finds on disk, and whether the clients had been told of it or not, is there to go on from."""
+    Memory.start(tmp_path)
+    kept, home, begun = opened(tmp_path), Home(0, 1), 0
+    for round in range(1, 20):
+        home.tell([kept])
+        if not home.under_way:
+            home.hand(round - 1)
+            begun = round
+        kept.save(0, round, vector(float(round)))
+        for covered in (home.durable, home.under_way, round - 1, round):
+            assert value(opened(tmp_path).load(0, covered)) == (covered or None)
+        if round - begun >= lag:
+            home.reach()
+    values = os.stat(tmp_path / "memory.slots").st_size - HEAD
+    assert values <= (SLOTS if lag else SLOTS - 1) * kept.stride  # the fourth is for what is late
+
+
+def test_the_file_of_an_earlier_fedmpi_keeps_its_form(tmp_path: Path) -> None:
+    """Three slots, as long as every checkpoint is on disk before the next broadcast."""
+    first = opened(tmp_path)  # without a file of launches, as in a first launch then
+    for round in (1, 2, 3):
+        first.save(0, round, vector(float(round)))
+        first.save(1, round, vector(round + 0.5))
+        first.held = round - 1, 0
+    assert os.stat(tmp_path / "memory.slots").st_size <= 2 * (HEAD + 3 * first.stride)
+    assert not Memory.resume(tmp_path, 2)
+    again = opened(tmp_path)
+    for round in (3, 4, 5):
+        again.held = round - 1, 0
+        assert value(again.load(1, round - 1)) == round - 0.5
+        again.save(1, round, vector(round + 0.5))
+    assert not Memory.resume(tmp_path, 4)
+    assert [value(opened(tmp_path).load(client, 4)) for client in (0, 1)] == [2.0, 4.5]
+    Memory.start(tmp_path / "new")
+    assert Memory.resume(tmp_path / "new", 1)
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=50)

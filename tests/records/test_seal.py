@@ -17,7 +17,7 @@ from fedmpi.flow import Refused
 from fedmpi.records.checkpoint import Checkpoints, read_tensors, write_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import Journal, read_journal
-from fedmpi.records.memory import HEAD, LAUNCHES, SLOTS_FILE, Memory
+from fedmpi.records.memory import HEAD, LAUNCHES, SLOTS, SLOTS_FILE, Memory
 
 WIDTH = 5
 JOB = {"name": "digits", "rounds": 3, "local": {"lr": 0.1}, "run": {"shards": "/data", "lower": ["loss"], "ranks": 3}}
@@ -54,6 +54,7 @@ def kept(folder: Path) -> Path:
     Memory.start(run.clients)
     memory = Memory(run.clients, WIDTH, torch.float64, 1)
     for round in (1, 2, 3, 4):
+        memory.held = round - 2, round - 1
         for client in (0, 2):
             memory.save(client, round, torch.full((WIDTH,), round + client / 8, dtype=torch.float64))
     memory.close()
@@ -138,7 +139,7 @@ def test_memory_that_was_swapped_between_clients_is_refused(tmp_path: Path) -> N
     """A slot is of one client: the bytes of another's are not its own, though they are whole."""
     folder = kept(tmp_path / "run")
     path = folder / "clients" / SLOTS_FILE
-    record = HEAD + 3 * HEAD
+    record = HEAD + SLOTS * HEAD
     whole = bytearray(path.read_bytes())
     whole[:record], whole[2 * record : 3 * record] = whole[2 * record : 3 * record], whole[:record]
     path.write_bytes(whole)

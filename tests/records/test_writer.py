@@ -128,3 +128,28 @@ def test_the_journal_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         writer.hand(round, *state(round))
         writer.wait()
     assert order == ["journal", "checkpoint"] * 2
+
+
+def test_the_best_alone_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    writer = of(tmp_path)
+    writer.hand_best(3, *state(3))
+    writer.wait()
+    assert writer.held == (0, 0)
+    holds(tmp_path / "checkpoints" / "best.safetensors", 3)
+
+
+def test_one_at_most_is_under_way_behind_a_wait_for_the_begun(tmp_path: Path) -> None:
+    slow = Slow(tmp_path / "checkpoints")
+    writer = of(tmp_path, slow)
+    writer.hand(1, *state(1))
+    slow.began.acquire()
+    writer.begun()
+    assert writer.held == (0, 1)
+    writer.hand(2, *state(2))
+    slow.lets.release()
+    writer.begun()
+    slow.began.acquire()
+    assert writer.held == (1, 2)
+    slow.lets.release()
+    writer.wait()
+    assert writer.held == (2, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_what_lies_on_disk_at_any_moment_is_enough_to_go_on(
 
     def copied(line: dict[str, Any]) -> None:
         copies.append(tmp_path / f"copy-{line['round']}")
-        shutil.copytree(tmp_path / "run", copies[-1], ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(tmp_path / "run", copies[-1], ignore=shutil.ignore_patterns(".*"), copy_function=_copy)
 
     whole = fedmpi.train(job, out=tmp_path / "run", on_round=copied)
     monkeypatch.setattr(Checkpoints, "save", save)
@@ -49,6 +50,12 @@ def test_what_lies_on_disk_at_any_moment_is_enough_to_go_on(
         assert without_times(resumed.lines) == without_times(whole.lines)
 
 
+def _copy(source: str, target: str) -> None:
+    """Copy a file, or not one that the run removes meanwhile."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
+
+
 def test_ranks_know_the_newest_round_on_disk(
     job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +66,36 @@ def test_ranks_know_the_newest_round_on_disk(
     monkeypatch.setattr(
         module,
         "_passage",
-        lambda parts, drawn: (seen.append((parts.state.round, parts.state.durable)), passage(parts, drawn))[1],
+        lambda parts, drawn: (seen.append((parts.state.round, *parts.state.held)), passage(parts, drawn))[1],
     )
     on(3, job | FIXED | {"strategy": "scaffold", "rounds": 5}, out=tmp_path / "run")
-    assert sorted(seen) == sorted(3 * [(1, 0), (2, 0), (3, 1), (4, 2), (5, 3)])
+    told = {round: {one[1:] for one in seen if one[0] == round} for round in range(1, 6)}
+    assert len(seen) == 3 * 5
+    assert all(len(held) == 1 for held in told.values())  # the same on every rank
+    for round, [(durable, under_way)] in told.items():
+        assert max(durable, under_way) >= round - 3  # the one before the last was handed over, and none waits any more
+        assert max(durable, under_way) <= max(round - 2, 0)
+        assert under_way == 0 or durable < under_way
+
+
+def test_a_slow_disk_holds_up_no_broadcast_before_a_second_checkpoint_waits(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of round 1 is on disk only when round 3 has begun: the round between did not wait for it."""
+    import threading
+
+    third = threading.Event()
+    save, late = Checkpoints.save, []
+
+    def held(self: Checkpoints, round: int, *parts: Any) -> None:
+        if round == 1:
+            late.append(third.wait(20))
+        save(self, round, *parts)
+
+    monkeypatch.setattr(Checkpoints, "save", held)
+    job |= FIXED | {"strategy": "scaffold", "rounds": 5}
+    plain = on(3, job)[0]
+    # Line 2 is written in round 3.
+    run = on(3, job, out=tmp_path / "run", on_round=lambda line: third.set() if line["round"] == 2 else None)[0]
+    assert late == [True]
+    assert torch.equal(weights(run), weights(plain))
