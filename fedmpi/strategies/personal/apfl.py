@@ -28,7 +28,7 @@ class APFL(Strategy):
 
     memory: Mapping[str, str] = {"own": "model", "moved": "scalar"}
     corrects: ClassVar[bool] = False  # its steps are its own
-    batched: ClassVar[bool] = False  # a client's own share of the mixture is a number of the host
+    batched: ClassVar[bool] = True
 
     def __init__(
         self, server: ServerStep, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5, adapt: bool = True
@@ -43,29 +43,27 @@ class APFL(Strategy):
     def learn(self, client: Client, learner: Learner) -> None:
         w, v = client.values.clone(), client.memory["own"]
         trained, losses = client.trained, []
+        behind = slice(trained.stop, None)
         for batch in learner.batches(client):
             losses.append((learner.gradient(client, batch), batch[1]))  # at w
             common = learner.grads.clone()
             w.copy_(client.values)  # with the statistics that this batch has moved
-            client.values[trained].copy_(self._mixed(client, w[trained]))
+            client.values[..., trained].copy_(self._mixed(client, w[..., trained]))
             learner.gradient(client, batch)
-            v[trained.stop :].copy_(client.values[trained.stop :])
-            share = self._share(client)  # equation 10 moves it from the same point as v
-            if self.adapt and not client.steps:
-                slope = client.inner(v[trained] - w[trained], learner.grads)
-                moved = (self.alpha + client.memory["moved"] - client.lr * slope).clamp(0.0, 1.0)
+            v[..., behind].copy_(client.values[..., behind])
+            share = self.alpha + client.memory["moved"]  # equation 10 moves it from the same point as v
+            if self.adapt and len(losses) == 1:
+                slope = client.inner(v[..., trained] - w[..., trained], learner.grads)[..., None]
+                moved = (share - client.lr * slope).clamp(0.0, 1.0)
                 client.memory["moved"].copy_(moved - self.alpha)
-            v[trained].sub_(learner.grads, alpha=client.lr * share)
-            w[trained].sub_(common, alpha=client.lr)
+            v[..., trained].addcmul_(learner.grads, share, value=-client.lr)
+            w[..., trained].sub_(common, alpha=client.lr)
             client.values.copy_(w)
             client.steps += 1
         client.loss = mean_loss(losses)
 
-    def _share(self, client: Client) -> float:
-        return self.alpha + float(client.memory["moved"])
-
     def _mixed(self, client: Client, common: Tensor) -> Tensor:
-        return torch.lerp(common, client.memory["own"][client.trained], self._share(client))
+        return torch.lerp(common, client.memory["own"][..., client.trained], self.alpha + client.memory["moved"])
 
     def personal(self, client: Client, learner: Learner) -> None:
         if not client.fresh:
