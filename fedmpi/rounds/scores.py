@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class Scores:
         profile: Profile | None = None,
     ) -> None:
         self.beside, self.profile = Beside(beside), profile
+        self.imported: Callable[[], object] = lambda: None
         self.plan, self.engine, self.model, self.travelling, self.scorer = plan, engine, model, travelling, scorer
         strategy, shards = plan.strategy, plan.shards
         self.common = strategy.common or plan.loop.votes
@@ -59,9 +61,9 @@ class Scores:
         self.columns = tuple(f"{kind}.{name}" for kind in self.kinds for name in self.names)
 
     def ready(self) -> None:
-        """Import the modules for scores on test examples, before the first round: it takes seconds."""
+        """Import the modules for scores on test examples, beside the first rounds where home waits: it takes seconds."""
         if self.plan.shards.test_examples and self.common:
-            ready(self.plan.task, self.plan.metrics)
+            self.imported = self.beside.start(partial(ready, self.plan.task, self.plan.metrics))
 
     def due(self, round: int) -> bool:
         """Return whether the model received in a round is to be scored: not the first, but then `every` so often."""
@@ -79,6 +81,7 @@ class Scores:
         return self.beside.start(self._central)
 
     def _central(self) -> Central:
+        self.imported()
         began = time.perf_counter()
         scores = self.scorer.central(self.model, *self.plan.shards.test())
         ended = time.perf_counter()
