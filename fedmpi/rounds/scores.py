@@ -61,7 +61,7 @@ class Scores:
         self.columns = tuple(f"{kind}.{name}" for kind in self.kinds for name in self.names)
 
     def ready(self) -> None:
-        """Import the modules for scores on test examples, beside the first rounds where home waits: it takes seconds."""
+        """Import the modules for scores on test examples, beside the first rounds where home waits."""
         if self.plan.shards.test_examples and self.common:
             self.imported = self.beside.start(partial(ready, self.plan.task, self.plan.metrics))
 

@@ -232,3 +232,71 @@ def test_memory_that_a_strategy_rebinds_is_taken_over() -> None:
     together, engine = trained(partial(Batched, cohort=7, clients=3), EQUAL, strategy=Rebinding)
     assert engine.many is not None
     near(alone, together)
+
+
+class Box:
+    at = 0
+
+
+class Turning(nn.Linear):
+    """A model that becomes another when its box says so, which no recording sees."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.box = Box()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = super().forward(x)
+        return hidden if not self.box.at else -3.0 * hidden
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "apfl"])
+def test_a_model_that_turns_into_another_is_noticed(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a later round, after so many steps; what was under way is begun again, eagerly."""
+    from fedmpi.training.batched import many as module
+
+    monkeypatch.setattr(module, "APART", 4)
+    kinds: list[Any] = []
+
+    def play(kind: Callable[..., Any]) -> dict[int, Tensor]:
+        torch.manual_seed(3)
+        model = Turning()
+        clients = np.arange(len(EQUAL))
+        rig = toy.rig(
+            model, toy.blobs(EQUAL), strategy=strategy, engine=lambda *g, **n: kinds.append(kind(*g, **n)) or kinds[-1]
+        )
+        for round in (1, 2):
+            rig.state.round = round
+            model.box.at = round - 1
+            rig.engine.receive()
+            passage = passage_of(rig.layout, EQUAL, round=round)
+            object.__setattr__(passage, "clients", clients)
+            rows = {}
+            for learned in rig.engine.train(clients, passage):
+                learned.save(rig.memory, passage)
+                rows |= dict(zip(learned.places.tolist(), learned.rows.clone(), strict=True))
+        return rows
+
+    eager, batched = play(Sequential), play(partial(Batched, cohort=7))
+    counted = kinds[-1].counted()
+    assert counted["parted"] == 1
+    assert counted["alone"] == len(EQUAL)
+    assert kinds[-1].many is None
+    for place, row in eager.items():
+        torch.testing.assert_close(batched[place], row)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_step_parts_where_nothing_changes(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedmpi.training.batched import many as module
+
+    monkeypatch.setattr(module, "APART", 0)
+    compared = []
+    compare = module.Many._compare
+    monkeypatch.setattr(module.Many, "_compare", lambda *parts: (compared.append(1), compare(*parts)))
+    table = cases.over(strategy, {"lr": 0.05, "batch": 4, "epochs": 2})
+    _, engine = trained(
+        partial(Batched, cohort=7), RAGGED, strategy=strategy, local=table["local"], server=table["server"]
+    )
+    assert engine.counted()["parted"] == 0
+    assert bool(compared) == (engine.reason is None)

@@ -13,9 +13,10 @@ from torch import nn
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Clients, Examples, Layout, Learned, Memory, Passage, Places, State, losses_of
 from fedmpi.training.batched.many import Many
-from fedmpi.training.batched.rows import Unbatched, unbatched
+from fedmpi.training.batched.rows import Parted, Unbatched, unbatched
 from fedmpi.training.course import Course
 from fedmpi.training.traced import Traced
+from fedmpi.training.traced.single import Recorded
 
 FEW, MOST = 5, 32  # clients at once, where the job does not say
 BYTES = 2**27  # of all models at once: larger ones leave the cache, and gain nothing
@@ -121,12 +122,14 @@ class Batched(Traced):
     def _together(self, group: Sequence[int], passage: Passage) -> Learned | None:
         """Train a group; None where the model cannot be trained so, from here on."""
         self.begin()
+        assert isinstance(self.single, Recorded)
         if self.many is None:
             self.many = Many(self.single, self.count)
         many = self.many
         try:
             rows = many.learn(passage, group)
         except Unbatched as unbatched:
+            self.single.parted += isinstance(unbatched, Parted)
             self.reason, self.many, self.failed = str(unbatched), None, True
             return None
         count = len(group)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fedmpi.flow import Batch, Client, Learner, Passage, Rule
-from fedmpi.training.batched.rows import Rows
+from fedmpi.training.batched.rows import Parted, Rows
 from fedmpi.training.batched.stream import Batches, order, stream
 from fedmpi.training.chance import Chance
 from fedmpi.training.notes import notes_of
-from fedmpi.training.single import Single
+from fedmpi.training.traced.single import APART, CLOSE, Recorded
 
 LISTS = ("index", "examples", "times", "fresh", "steps", "reach", "loss")  # numbers of one client, arrays of several
 
@@ -27,7 +27,7 @@ class Many:
     strategy does client by client, and for all that is asked of the whole of a client's examples.
     """
 
-    def __init__(self, single: Single, count: int) -> None:
+    def __init__(self, single: Recorded, count: int) -> None:
         flat, layout, kept = single.flat, single.layout, len(single.keepsake.vector)
         self.single, self.count = single, count
         self.model, self.task, self.private = single.model, single.task, single.private
@@ -41,6 +41,7 @@ class Many:
         self.chances = [Chance(single.course.seed, flat.device) for _ in range(count)]
         self.columns = [(self.full, self.full)] * count  # each client's examples
         self._grads: Tensor | None = None
+        self.since = self.compared = self.turn = 0  # recorded steps since the last comparison, its round, their number
 
     @property
     def grads(self) -> Tensor:
@@ -150,9 +151,14 @@ class Many:
         losses, counts = [], []
         for batches in self._stream(client, steps):
             if direct:
+                rows = self._due(client.round) if lr else []
+                before = self.full[rows] if rows else None
                 losses.append(self.steps_of.direct(batches, lr))
+                if before is not None:
+                    change = self.values[rows].sub_(before[:, single.flat.trained]).mul_(-1 / lr)
+                    self._compare(rows, before, batches, change, lr)
             else:
-                losses.append(self._gradient(batches))
+                losses.append(self._gradient(batches, client))
                 with torch.no_grad():
                     self._step(client, correct, received, optimizer, batches)
             counts.append(batches.counts)
@@ -178,7 +184,8 @@ class Many:
         """Return the losses `(K,)` of a batch; the gradients, with the job's penalties, are in `grads`."""
         size = batch[1].shape[1]
         weights = torch.full((self.count, size), 1 / size, dtype=self.values.dtype, device=self.values.device)
-        loss = self._gradient(Batches(*batch, weights, weights.new_ones(self.count), np.full(self.count, size)))
+        batches = Batches(batch[0], batch[1], weights, weights.new_ones(self.count), np.full(self.count, size))
+        loss = self._gradient(batches, client)
         with torch.no_grad():
             self._penalise()
         return loss
@@ -194,13 +201,46 @@ class Many:
             orders.append(order(examples, local.batch, wanted, local.remainder, chance.order()))
         return stream(self.columns, orders, self.task, local.batch, self.values.device, self.values.dtype)
 
-    def _gradient(self, batches: Batches) -> Tensor:
+    def _gradient(self, batches: Batches, client: Client) -> Tensor:
         """Lay the gradients of a step into `grads`, and return the losses `(K,)`."""
         losses, gradients = self.steps_of.gradients(batches)
         assert self.grads is not None
         with torch.no_grad():
             torch._foreach_copy_(self.grad_views, gradients)
+        if rows := self._due(client.round):
+            self._compare(rows, self.full[rows], batches, self.grads[rows], client.lr)
         return losses
+
+    def _due(self, round: int) -> list[int]:
+        """Return the rows to compare with eager steps: all in the first, then one in a round's first, some steps on."""
+        self.since += 1
+        if self.compared and (round == self.compared or self.since <= APART):
+            return []
+        rows = [self.turn % self.count] if self.compared else list(range(self.count))
+        self.compared, self.since, self.turn = round, 0, self.turn + 1
+        return rows
+
+    def _compare(self, rows: list[int], models: Tensor, batches: Batches, found: Tensor, lr: float) -> None:
+        """Compare gradients `(rows, trained)` with eager ones at `models` `(rows, values)`; Parted where they differ.
+
+        No recording holds what a model does in Python: where that changes from step to step, the rows go astray.  In
+        the rank's own model nobody is at home meanwhile.
+        """
+        single, flat = self.single, self.single.flat
+        for place, row in enumerate(rows):
+            count = int(batches.counts[row])
+            if not count:
+                continue
+            flat.values.copy_(models[place])
+            batch = batches.inputs[row, :count], batches.targets[row, :count]
+            with single.aside(), torch.enable_grad():
+                gradients = single.differentiate(single.task.loss(single.model(batch[0]), batch[1]))
+            flat.write(gradients)
+            largest = float(flat.grads.abs().max())
+            rounding = torch.finfo(flat.dtype).eps * float(models[place].abs().max()) / lr if lr else 0.0
+            room = CLOSE * largest + 8 * rounding
+            if float((flat.grads - found[place]).abs().max()) > room:  # NaN where training diverged
+                raise Parted("its recorded steps part from eager ones")
 
     def _penalise(self) -> None:
         local = self.single.course.local

@@ -20,6 +20,10 @@ class Unbatched(Exception):
     """The reason why several clients cannot train at once."""
 
 
+class Parted(Unbatched):
+    """Rows came to something else than eager steps do."""
+
+
 class Rows:
     """Steps of K models `values` `(K, values)`, each laid out as the flat model's, on K batches of `batch` examples.
 

@@ -77,7 +77,7 @@ class Recorded(Single):
         if self._due(client, step):
             received = self.landing.model[self.flat.trained]  # a client's first step needs no copy
             before = received if torch.equal(self.values, received) else self.values.clone()
-            with self._aside():
+            with self.aside():
                 eager = super()._pass(client, batch)
         loss, rest = step(batch)
         self._counted(batch)
@@ -97,7 +97,7 @@ class Recorded(Single):
             return super()._pass(client, batch)
         if not self._due(client, step):
             return step(batch)
-        with self._aside():
+        with self.aside():
             loss, gradients = step(batch)
         eager = super()._pass(client, batch)
         if not _equal([loss, *gradients], [eager[0], *eager[1]]):
@@ -131,9 +131,9 @@ class Recorded(Single):
 
     def _made(self, client: Client, batch: Batch, fused: bool) -> Step | None:
         """Record the step of a batch twice, and return it; None where it cannot be recorded, or not fused."""
-        with self._aside():
+        with self.aside():
             one = self._recorded(client, batch)
-        with self._aside():
+        with self.aside():
             other = self._recorded(client, batch)
         if one.reason or other.reason or difference(one, other) or (fused and not one.linear):
             return None
@@ -175,7 +175,7 @@ class Recorded(Single):
         return not far > room  # NaN where training diverged: that is said elsewhere
 
     @contextmanager
-    def _aside(self) -> Iterator[None]:
+    def aside(self) -> Iterator[None]:
         """Leave the model's buffers, its generators and what it keeps in Python as they were."""
         self.chance.mark()
         traces = Traces(self.model)
