@@ -91,9 +91,8 @@ class Plan:
 
     def engine(self, **given: Any) -> Engine:
         """Return a rank's engine of training; `given` are the arguments of ENGINES."""
-        return ENGINES.choose(
-            self.job.local.engine, course=self.course(), keeps=self.stages.memory, cohort=self.together, **given
-        )
+        parts = {"course": self.course(), "keeps": self.stages.memory, "cohort": self.together}
+        return ENGINES.choose(self.job.local.engine, **(parts | given))
 
     @property
     def together(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class Alone:
 
     def __init__(self, plan: Plan, comm: Comm, examples: Examples | None = None) -> None:
         self.shards, evaluation = plan.shards, plan.job.evaluation
-        self.replica = replica(plan, comm, examples=examples)
+        # One client at a time, whose model is then in the place of the rank's.
+        self.replica = replica(plan, comm, examples=examples, engine=partial(plan.engine, cohort=1))
         flat = self.replica.flat
         alike(comm, flat)
         self.replica.engine.start()

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedmpi.cohort.seating import Seating
 from fedmpi.flat import FlatModel
-from fedmpi.flow import Comm, Examples
+from fedmpi.flow import Comm, Engine, Examples
 from fedmpi.job import JobError
 from fedmpi.plan import Plan
 from fedmpi.plan.making import made_model
@@ -23,15 +23,22 @@ from fedmpi.rounds.scribe import Scribe
 from fedmpi.training.batches import work
 
 
-def replica(plan: Plan, comm: Comm, folder: RunFolder | None = None, examples: Examples | None = None) -> Replica:
+def replica(
+    plan: Plan,
+    comm: Comm,
+    folder: RunFolder | None = None,
+    examples: Examples | None = None,
+    engine: Callable[..., Engine] | None = None,
+) -> Replica:
     """Return this rank's copy of the model on its device, and set the number of torch's threads.
 
-    Clients' memory lies in the run's `folder`, if there is one; they train on `examples`, the loop's where None.
+    Clients' memory lies in the run's `folder`, if there is one; they train on `examples`, the loop's where None, by
+    `engine`, the plan's where None.
     """
     torch.set_num_threads(plan.job.threads or comm.place.threads)
     device = comm.place.device(plan.job.device)
     examples = plan.loop.examples(plan) if examples is None else examples
-    return Replica.of(plan, device, examples=examples, clients=folder.clients if folder else None)
+    return Replica.of(plan, device, examples=examples, clients=folder.clients if folder else None, engine=engine)
 
 
 def build(

@@ -93,6 +93,22 @@ def test_the_job_and_the_model_choose_the_engine_and_the_resolved_job_says_which
     assert read(tmp_path / "run" / "job.toml").local.engine.name == name
 
 
+@pytest.mark.parametrize("kind", ["pooled", "local"])
+def test_baselines_train_by_every_engine(job: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    """One client at a time, whatever the engine does with a cohort: to the eager model, and away from the first."""
+    from fedmpi.job import validate
+    from fedmpi.records.journal import read_journal
+    from fedmpi.rounds import baseline
+
+    losses = {}
+    for name in [*ENGINES]:
+        baseline(validate(of(job, name)), None, kind, tmp_path / name)
+        lines = read_journal(tmp_path / name / "baselines" / kind / "journal.jsonl")
+        losses[name] = [line["train_loss"] for line in lines]
+        assert losses[name] == pytest.approx(losses["sequential"], rel=1e-5)
+    assert losses["sequential"][-1] < 0.95 * losses["sequential"][0]
+
+
 def test_what_no_recording_holds_is_told_in_the_journal(job: dict[str, Any]) -> None:
     for model, engine, told in (
         (branching, "traced", True),
