@@ -173,6 +173,8 @@ class FlatModel:
         ends = self.values[: self.trained.start], self.values[self.trained.stop :]
         buffers, counts = [end.clone() for end in ends], self.whole.values()
         received, self.whole.received = self.whole.received, counts
+        loose = self.scratch.integers
+        self.scratch.note()
         try:
             yield
         finally:
@@ -180,7 +182,7 @@ class FlatModel:
                 for end, buffer in zip(ends, buffers, strict=True):
                     end.copy_(buffer)
             self.restore()
-            self.whole.received = received
+            self.whole.received, self.scratch.integers = received, loose
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the module, by name: parameters, then buffers, persistent or not."""

@@ -58,6 +58,27 @@ class Scratch:
             if value is True and first.get(key) is not True and key not in OWN
         ]
 
+    def moved(self) -> str | None:
+        """Return the name of an attribute or a buffer that is not as every client begins with it; None for none."""
+        for (prefix, module), first, tensors, keys in zip(
+            self.modules, self.first, self.tensors, self.keys, strict=True
+        ):
+            attributes = module.__dict__
+            names = {key for key in attributes.keys() | first.keys() if key not in OWN}
+            changed = [key for key in names if attributes.get(key, self) is not first.get(key, self)]
+            changed += [key for key, (version, _) in tensors.items() if first[key]._version != version]
+            changed += [
+                key for key, value in module._buffers.items() if (value is None) is not (keys[1].get(key) is None)
+            ]
+            if changed:
+                return f"{prefix}.{changed[0]}" if prefix else changed[0]
+        loose = (
+            place.name
+            for place, value in self.integers
+            if place.now is not place.tensor or not torch.equal(place.tensor, value)
+        )
+        return next(loose, None)
+
     def restore(self) -> None:
         for place, value in self.integers:
             if place.now is not place.tensor or not torch.equal(place.tensor, value):

@@ -128,6 +128,7 @@ class Recording:
     seed: Tensor
     linear: bool  # its gradients are linear in the loss's own
     reason: str | None  # why it cannot stand for the step
+    leaves: bool = False  # the model left something behind in Python
 
 
 def recorded(
@@ -151,7 +152,8 @@ def recorded(
         linear = _linear(loss, model, parameters)
         with recorder:
             gradients = torch.autograd.grad(loss, list(parameters), grad_outputs=seed, materialize_grads=True)
-    reason = recorder.reason or traces.left()
+    left = traces.left()
+    reason = recorder.reason or left
     may = {id(tensor) for tensor in free}
     changed = any(
         id(tensor) not in may and tensor._version != recorder.versions[slot] for slot, tensor in recorder.outer.items()
@@ -164,8 +166,9 @@ def recorded(
     recorder.outer.pop(inputs[-1], None)
     slots = [recorder.slot(gradient) for gradient in gradients]
     return Recording(
-        recorder.calls, recorder.outer, recorder.shapes, inputs, recorder.slot(loss), slots, seed, linear, reason
-    )
+        recorder.calls, recorder.outer, recorder.shapes, inputs, recorder.slot(loss), slots, seed, linear, reason,
+        left is not None,
+    )  # fmt: skip
 
 
 def _linear(loss: Tensor, model: nn.Module, parameters: Sequence[Tensor]) -> bool:

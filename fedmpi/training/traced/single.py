@@ -47,9 +47,10 @@ class Recorded(Single):
     batches of the job's own size take fused steps: the product that is a weight's gradient is added to the weight as
     it is made.  Which batches do follows from the job and their shape alone.
 
-    No recording holds what a model does in Python.  So a step is recorded twice, and one that looks at values, leaves
-    something behind in Python or comes to other calls the second time is taken as always.  The first recorded step of
-    a round is compared with an eager one, and where they part, this rank's steps are eager from there on.
+    No recording holds what a model does in Python.  So a step is recorded twice, and one that looks at values or comes
+    to other calls the second time is taken as always.  A model that leaves something behind in Python, in whatever
+    step, is never recorded: others may look at it.  The first recorded step of a round is compared with an eager one,
+    and where they part, this rank's steps are eager from there on.
     """
 
     def __init__(self, *parts: Any, fuses: bool = True) -> None:
@@ -60,6 +61,8 @@ class Recorded(Single):
         self.met: set[tuple[Any, ...]] = set()
         self.since, self.compared = 0, 0  # recorded steps since the last comparison, and its round
         self.eager = self.parted = 0
+        self.keeps = False  # the model keeps something in Python from step to step
+        self.new = False  # a batch is the first of its shape
 
     def counted(self) -> dict[str, int]:
         """Return this rank's counters since the last call."""
@@ -92,9 +95,13 @@ class Recorded(Single):
         return loss
 
     def _pass(self, client: Client, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        self.new = False
         step = self._step_of(client, batch, fused=False)
         if step is None:
-            return super()._pass(client, batch)
+            traces = Traces(self.model) if self.new else None
+            taken = super()._pass(client, batch)
+            self.keeps |= traces is not None and traces.left() is not None
+            return taken
         if not self._due(client, step):
             return step(batch)
         with self.aside():
@@ -116,25 +123,33 @@ class Recorded(Single):
 
         One that is not fused has the eager one's bits, so it may wait until its shape comes back.
         """
+        if self.keeps:
+            self.eager += fused
+            return None
         if not self.records:
             return None
         shapes = [(part.shape, part.stride(), part.dtype) for part in batch]
         key = (fused, self.model.training, batch[0] is batch[1], *shapes)
         if key not in self.steps_made:
             if not fused and (key not in self.met or len(self.steps_made) >= MOST):
+                self.new = key not in self.met
                 self.met.add(key)
                 return None
             self.steps_made[key] = self._made(client, batch, fused)
-        step = self.steps_made[key]
+        step = None if self.keeps else self.steps_made[key]
         self.eager += step is None and fused
         return step
 
     def _made(self, client: Client, batch: Batch, fused: bool) -> Step | None:
         """Record the step of a batch twice, and return it; None where it cannot be recorded, or not fused."""
+        self.keeps |= self.flat.scratch.moved() is not None
+        if self.keeps:
+            return None
         with self.aside():
             one = self._recorded(client, batch)
         with self.aside():
             other = self._recorded(client, batch)
+        self.keeps |= one.leaves or other.leaves
         if one.reason or other.reason or difference(one, other) or (fused and not one.linear):
             return None
         views = self.flat.views

@@ -26,6 +26,9 @@ class Traces:
             (prefix, module, {key: (value, _copied(value)) for key, value in _own(module).items()})
             for prefix, module in model.named_modules()
         ]
+        self.held = [
+            (prefix, module, dict(module._buffers), _inner(module)) for prefix, module in model.named_modules()
+        ]
         self.generators = random.getstate(), np.random.get_state(legacy=True)
 
     def left(self) -> str | None:
@@ -38,6 +41,14 @@ class Traces:
             for key in now.keys() | before.keys():
                 if key not in now or key not in before or not _same(*before[key], now[key]):
                     return f"it changes {f'{prefix}.{key}' if prefix else key!r}"
+        for prefix, module, buffers, inner in self.held:
+            now = module._buffers
+            filled = [
+                key for key in now.keys() | buffers.keys() if (now.get(key) is None) != (buffers.get(key) is None)
+            ]
+            came = [*filled, *(_inner(module) ^ inner)]
+            if came:
+                return f"it changes {f'{prefix}.{came[0]}' if prefix else came[0]!r}"
         if not self._undrawn():
             return "it draws from Python's or NumPy's generator"
         return None
@@ -59,6 +70,13 @@ class Traces:
                     value.update(copy)
                 if attributes.get(key, attributes) is not value:
                     attributes[key] = value
+        for _, module, buffers, _ in self.held:
+            now = module._buffers
+            for key in now.keys() - buffers.keys():
+                del now[key]
+            for key, buffer in buffers.items():
+                if (now.get(key) is None) != (buffer is None):
+                    now[key] = buffer
         if not self._undrawn():
             random.setstate(self.generators[0])
             np.random.set_state(self.generators[1])
@@ -72,6 +90,11 @@ class Traces:
 def _own(module: nn.Module) -> dict[str, Any]:
     """Return a module's attributes but for torch's own."""
     return {key: value for key, value in vars(module).items() if key not in OWN}
+
+
+def _inner(module: nn.Module) -> set[str]:
+    """Return the names of a module's own parameters and modules."""
+    return module._parameters.keys() | module._modules.keys()
 
 
 def _copied(value: Any) -> Any:
