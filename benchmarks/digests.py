@@ -2,11 +2,11 @@
 
     python benchmarks/digests.py [--source FOLDER] [--jobs digits linear ...] [--ranks 1,3,4] [--python PYTHON ...]
 
-Each job runs through `fedmpi train` with the fixed-point stage and one thread; a digest is the first 16 hex digits of
-the SHA-256 of model.safetensors' tensors, in the order of their names, without the file's metadata.  A line is a job,
-its rounds, and the digest, the same at every number of ranks and under every `--python` (an environment with another
-MPI); where it is not, every digest is printed and the exit status is 1.  `--source` holds mnist/ and heart-disease/; a
-job whose data is not there is skipped, and told.
+Each job runs through `fedmpi train` with the fixed-point stage, the sequential engine and one thread; a digest is the
+first 16 hex digits of the SHA-256 of model.safetensors' tensors, in the order of their names, without the file's
+metadata.  A line is a job, its rounds, and the digest, the same at every number of ranks and under every `--python` (an
+environment with another MPI); where it is not, every digest is printed and the exit status is 1.  `--source` holds
+mnist/ and heart-disease/; a job whose data is not there is skipped, and told.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def trained(python: Path, name: str, ranks: int, data: Path) -> str:
     """The digest of a job's model, trained by that Python's fedmpi and MPI on so many ranks."""
     out = data.parent / "run"
     settings = [f"rounds={JOBS[name][0]}", f"data.shards={data}", "threads=1", 'aggregation.stages=["fixed-point"]']
+    settings.append('local.engine="sequential"')  # whose bits they are
     words = ["train", str(HERE / "jobs" / f"{name}.toml"), "-n", str(ranks), "--out", str(out)]
     words += ["--overwrite", "--quiet", *(word for setting in settings for word in ("--set", setting))]
     command(*words, python=python, folder=data.parent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -18,6 +18,18 @@ def cores(
     if allowed is None:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([allowed, *_quotas(proc, root)])))
+
+
+OURS = "FEDMPI_OMP"  # set by our own launcher where it set OMP_NUM_THREADS, and nobody else had
+
+
+def threads(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Return the number of compute threads that a person or a batch system asks for by OMP_NUM_THREADS; None for none.
+
+    Of a list, for nested loops, the first counts.
+    """
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) and not environ.get(OURS) else None
 
 
 def _quotas(proc: Path, root: Path) -> Iterator[float]:

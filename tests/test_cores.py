@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmpi.cores import cores
+from fedmpi.cores import OURS, cores, threads
 
 
 def machine(root: Path, line: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -71,3 +71,29 @@ def test_no_cgroups_at_all(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity masks")
 def test_this_process() -> None:
     assert 1 <= cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("environ", "number"),
+    [
+        ({}, None),
+        ({"OMP_NUM_THREADS": "4"}, 4),
+        ({"OMP_NUM_THREADS": " 8,2"}, 8),
+        ({"OMP_NUM_THREADS": "many"}, None),
+        ({"OMP_NUM_THREADS": "0"}, None),
+        ({"OMP_NUM_THREADS": ""}, None),
+        ({"OMP_NUM_THREADS": "1", OURS: "1"}, None),
+    ],
+)
+def test_the_threads_that_somebody_asks_for(environ: dict[str, str], number: int | None) -> None:
+    assert threads(environ) == number
+
+
+def test_a_launch_says_whose_the_threads_are() -> None:
+    from fedmpi.launch import environment
+
+    assert threads(environment(3, None, {})) is None
+    assert environment(3, None, {})["OMP_NUM_THREADS"] == "1"
+    assert threads(environment(3, None, {"OMP_NUM_THREADS": "6"})) == 6
+    inner = environment(3, None, environment(3, None, {}))  # a launch within one of ours
+    assert threads(inner) is None

@@ -201,7 +201,12 @@ def rig(
         "data": {"shards": "toy"},
         "model": {"name": "toy", "dtype": str(dtype).removeprefix("torch.")},
         "strategy": strategy if isinstance(strategy, str) else "fedavg",
-        "local": {"lr": 0.1, **({} if strategy in GRADIENTS else {"batch": 4, "epochs": 1}), **(local or {})},
+        "local": {
+            "lr": 0.1,
+            "engine": "sequential",
+            **({} if strategy in GRADIENTS else {"batch": 4, "epochs": 1}),
+            **(local or {}),
+        },
         "server": dict(server or {}),
         "aggregation": {"weights": weights} if weights else {},
         "seed": seed,

@@ -138,18 +138,18 @@ def default_ranks(cohort: int | None) -> int:
 
 def _start(request: Request, ranks: int | None) -> int:
     """Check everything here, let mpirun start the ranks, and return the exit status."""
-    from fedmpi.comm import NodePlace
+    from fedmpi.comm import NodePlace, Solo
     from fedmpi.plan import assemble
     from fedmpi.records.folder import RunFolder
     from fedmpi.rounds.loops import LOOPS
-    from fedmpi.rounds.resume import find
+    from fedmpi.rounds.resume import as_begun, find
 
     launch.waiting(f"checking {request.path}")
     job = _read(request.path, request.overrides)
-    plan = assemble(job, loops=LOOPS)
+    folder = RunFolder(request.folder(job))
+    plan = assemble(as_begun(job, Solo(), folder, request.resume), loops=LOOPS)
     if "SLURM_JOB_ID" not in os.environ:  # ranks will run here, so what they need must be here
         NodePlace().device(job.device)
-    folder = RunFolder(request.folder(job))
     if request.baseline is None:
         find(folder, plan, request.resume, request.overwrite, request.reschedule)
     done = None if request.baseline else folder.done

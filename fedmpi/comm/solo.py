@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedmpi.comm.topology import NodePlace, mask, share
+from fedmpi.cores import threads
 from fedmpi.flow import Comm, Pending, Refused
 
 
@@ -31,7 +32,7 @@ class Solo:
         self.me = me
         self.alive: tuple[int, ...] = (me,)
         self.home: tuple[int, ...] = (me,)
-        self.place = NodePlace(threads=share([mask()], mask()))
+        self.place = NodePlace(threads=share([mask()], mask(), threads()))
         self.library = "none (one process)"
 
     @property

@@ -16,6 +16,7 @@ from fedmpi.comm.leaving import abort, watch
 from fedmpi.comm.requests import Requests, sleep_until
 from fedmpi.comm.solo import Solo
 from fedmpi.comm.topology import NodePlace, mask, share, together
+from fedmpi.cores import threads
 from fedmpi.flow import Comm, Pending, Refused
 
 LIMIT = 2**30  # elements a collective carries at once: counts stay within an int on every MPI
@@ -47,7 +48,8 @@ class World:
         masks = node.allgather(mask())
         local_size = node.Get_size()
         crowded = self.mpi.allreduce(local_size > together(masks), op=MPI.LOR)
-        self.place = NodePlace(node.Get_rank(), local_size, share(masks, mask()), crowded)
+        bound = len(set(masks)) > 1
+        self.place = NodePlace(node.Get_rank(), local_size, share(masks, mask(), threads()), crowded, bound)
         node.Free()
         self.owes = self.size > 1  # others wait for this rank: until all have settled
         if self.size > 1 and not part:  # the whole is watched already

@@ -18,19 +18,21 @@ class State:
     One host buffer holds `[private | planes (down, size) | header | counts]`; all but the private part (a personal
     head, left with the client) travels.  `received` is the private part and the first plane, laid out like a model's
     values.  The header lies behind the planes so that `received` is one contiguous piece.  `counts` `(counts,)` int64
-    are the model's counts and flags: its small buffers of whole numbers.
+    are the model's counts and flags: its small buffers of whole numbers.  `paces` `(paces,)` float64 are what home
+    knows of the ranks' speed.
     """
 
     def __init__(
-        self, private: int, size: int, down: int, dtype: torch.dtype, pin: bool = False, counts: int = 0
+        self, private: int, size: int, down: int, dtype: torch.dtype, pin: bool = False, counts: int = 0, paces: int = 0
     ) -> None:
-        words = (HEADER + counts) * 8 // dtype.itemsize
+        words = (HEADER + counts + paces) * 8 // dtype.itemsize
         self.buffer = torch.zeros(private + down * size + words, dtype=dtype, pin_memory=pin)
         self.travels = self.buffer[private:]
         self.received = self.buffer[: private + size]  # the private part is each rank's own
         self.planes = self.buffer[private : private + down * size].view(down, size)
         behind: NDArray[np.int64] = self.buffer[private + down * size :].view(torch.int64).numpy()
-        self.header, self.counts = behind[:HEADER], behind[HEADER:]
+        self.header, self.counts = behind[:HEADER], behind[HEADER : HEADER + counts]
+        self.paces = behind[HEADER + counts :].view(np.float64)
         self.said = self.header[HEADER - SAID :].view(np.float64)  # a strategy's scalars, from home to every client
 
     @property

@@ -75,7 +75,7 @@ class Local(Frame):
     l2: NonNegative = 0.0
     clip: Positive | None = None  # L2 norm of a step's gradient
     schedule: Schedule = Component(name="constant")
-    engine: Engine = Component(name="sequential")
+    engine: Engine = Component(name="auto")
 
 
 class Aggregation(Frame):
@@ -133,6 +133,18 @@ class Checkpointing(Frame):
     keep: Count = 2
 
 
+class Place(Frame):
+    """The ranks' places: how clients are dealt to them, and whether they keep to cores of their own.
+
+    `deal`: by the clients' "work" alone, or by the ranks' "measured" pace too, as "auto" does where sums have the same
+    bits in any order.  `bind`: "auto" binds ranks that fit their node's cores to some of one memory domain, in
+    a batch job whose launcher has not done so; "on" does it anywhere, "off" nowhere.
+    """
+
+    deal: Literal["auto", "work", "measured"] = "auto"
+    bind: Literal["auto", "on", "off"] = "auto"
+
+
 class Job(Frame):
     """A job: everything a run needs."""
 
@@ -153,6 +165,7 @@ class Job(Frame):
     evaluation: Evaluation = Evaluation()
     stop: Stop = Stop()
     checkpoint: Checkpointing = Checkpointing()
+    place: Place = Place()
     run: dict[str, Any] = Field(default={})  # where it ran: in the copy in a run's folder, and no part of the job
 
     @pydantic.model_validator(mode="after")

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmpi.cores import OURS
 from fedmpi.launch.child import supervise, write
 from fedmpi.launch.detect import LAUNCHERS, RANKS, TERMINAL, terminal
 from fedmpi.launch.ranks import Ranks, killed
@@ -20,7 +21,7 @@ from fedmpi.launch.waiting import waiting
 from fedmpi.tell import TOLD, Interrupted, Refused
 
 LOST = Interrupted.code
-EXPORTED = (RANKS, TERMINAL, TOLD, "OMP_NUM_THREADS", "PYTHONUNBUFFERED")  # to ranks on other nodes
+EXPORTED = (RANKS, TERMINAL, TOLD, OURS, "OMP_NUM_THREADS", "PYTHONUNBUFFERED")  # to ranks on other nodes
 
 # Folders where a killed Open MPI leaves files ("" is TMPDIR), and the variables to name others.
 OPEN_MPI_FOLDERS = {
@@ -125,10 +126,11 @@ def environment(
     """Return the environment of a launch of `ranks`; `size` is its terminal's columns and lines, None without one.
 
     A person's own settings stay.  OMP_NUM_THREADS is 1 by default, since each rank would else open a pool of all cores
-    at its first import; the trainer sets its threads later, to the rank's share.
+    at its first import; the trainer sets its threads later, to the rank's share, or to what a person had set there.
     """
     variables = {
         "OMP_NUM_THREADS": "1",
+        OURS: "" if environ.get("OMP_NUM_THREADS") else "1",
         "PYTHONUNBUFFERED": "1",  # lines of a killed rank are not lost
         "OMPI_MCA_osc": "^ucx",  # one-sided transfers by UCX warn where there is no fast network, and are not used
         **outside(environ),

@@ -95,6 +95,12 @@ class Plan:
         return ENGINES.choose(self.job.local.engine, **(parts | given))
 
     @property
+    def measured(self) -> bool:
+        """Return whether clients are dealt by the ranks' measured pace: of itself only where no bits depend on it."""
+        deal = self.job.place.deal
+        return self.stages.exact if deal == "auto" else deal == "measured"
+
+    @property
     def together(self) -> int:
         """Return the most clients that train on one model."""
         return 1 if self.loop.hands_on else self.sampler.most

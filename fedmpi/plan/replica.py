@@ -38,18 +38,20 @@ class Replica:
         clients: Path | None = None,
         writes: bool = True,
         engine: Callable[..., Engine] | None = None,
+        paces: int = 0,
     ) -> Replica:
         """Return the plan's model on a device, ready for a first broadcast.
 
         `staged` gives MPI host buffers of its own, as a GPU needs them; True does so on the host too.  Clients train on
         `examples`, the plan's shard set where None.  Their memory lies in the folder `clients`, in this process alone
-        where None; it is only read where `writes` is False.  `engine` makes another engine than the plan's.
+        where None; it is only read where `writes` is False.  `engine` makes another engine than the plan's.  Broadcasts
+        carry so many `paces`.
         """
         job, device = plan.job, torch.device(device)
         flat = FlatModel(plan.model, plan.strategy.stays(plan.model), plan.dtype, device)
         layout = plan.layout(flat)
         pin = device.type == "cuda"
-        state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin, flat.whole.size)
+        state = State(flat.shared.start, flat.size, plan.strategy.down, flat.dtype, pin, flat.whole.size, paces)
         width = sum(keepsake_sizes(plan.strategy, flat, plan.stages.memory, layout.up).values())
         memory = Memory(clients, width, flat.dtype, job.checkpoint.every, writes) if width else None
         staged = device.type != "cpu" if staged is None else staged

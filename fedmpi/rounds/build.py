@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from fedmpi.cohort.seating import Seating
+from fedmpi.cohort.pace import Paces
+from fedmpi.cohort.seating import Seating, serving
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Engine, Examples
 from fedmpi.job import JobError
@@ -35,10 +36,24 @@ def replica(
     Clients' memory lies in the run's `folder`, if there is one; they train on `examples`, the loop's where None, by
     `engine`, the plan's where None.
     """
+    comm.place.bind(plan.job.place.bind)
     torch.set_num_threads(plan.job.threads or comm.place.threads)
     device = comm.place.device(plan.job.device)
     examples = plan.loop.examples(plan) if examples is None else examples
-    return Replica.of(plan, device, examples=examples, clients=folder.clients if folder else None, engine=engine)
+    return Replica.of(
+        plan,
+        device,
+        examples=examples,
+        clients=folder.clients if folder else None,
+        engine=engine,
+        paces=paces_of(plan, comm),
+    )
+
+
+def paces_of(plan: Plan, comm: Comm) -> int:
+    """Return how many numbers tell the ranks' pace: none where nobody deals by them."""
+    seats = serving(comm.size, plan.job.server.trains)
+    return 2 + seats if plan.measured and seats > 1 else 0
 
 
 def build(
@@ -60,6 +75,7 @@ def build(
         lambda clients: work(plan.shards.sizes(clients), job.local),
         stay,
         getattr(copy.engine, "groups", None),
+        state.paces if len(state.paces) else None,
     )
     waits = comm.is_home and seating.seat is None
     scores = Scores(plan, copy.engine, model, flat.model, plan.scorer(flat.device), waits, profile)
@@ -68,7 +84,10 @@ def build(
     if comm.is_home:
         plan.strategy.begin(state, layout, plan.everyone())
         scribe = Scribe(plan, state, folder, listeners, memory is not None, profile)
-    return Parts(plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model, profile)
+    paces = Paces(seating.seats) if comm.is_home and len(state.paces) and not stay else None
+    return Parts(
+        plan, comm, flat, layout, state, copy.engine, memory, path, seating, scores, scribe, model, profile, paces
+    )
 
 
 def begin(parts: Parts, model: nn.Module | Callable[..., nn.Module] | None = None) -> None:

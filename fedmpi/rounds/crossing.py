@@ -242,6 +242,9 @@ class Crossing:
             state.crossing += 1
             return
         self.scribe.crossed(self.line)
+        if parts.paces is not None:
+            parts.paces.observe(*parts.seating.loads(self.drawn.clients), tally.ranks[parts.seating.first :, 0].copy())
+            state.paces[:] = parts.paces.fit()
         state.crossing = 0
         state.round += 1
         if state.round > parts.plan.job.rounds:

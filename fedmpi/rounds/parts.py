@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fedmpi.aggregation import Path
+from fedmpi.cohort.pace import Paces
 from fedmpi.cohort.seating import Seating
 from fedmpi.flat import FlatModel
 from fedmpi.flow import Comm, Engine, Layout, State
@@ -34,3 +35,4 @@ class Parts:
     scribe: Scribe | None  # on the scribe alone
     model: nn.Module  # the run's product
     profile: Profile | None = None  # of this rank's time, where it is wanted
+    paces: Paces | None = None  # at home, where clients are dealt by the ranks' pace

@@ -6,13 +6,16 @@ ready.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedmpi.flow import Refused
-from fedmpi.job import Job, JobError
+import torch
+
+from fedmpi.flow import Comm, Refused
+from fedmpi.job import Component, Job, JobError
 from fedmpi.plan.assemble import table_of
 from fedmpi.plan.plan import Plan
 from fedmpi.records.checkpoint import Checkpoint, Checkpoints
@@ -27,7 +30,7 @@ from fedmpi.rounds.parts import Parts
 from fedmpi.tell import note
 
 # What may differ when a run goes on: none of it changes what the remaining rounds compute.
-MAY_CHANGE = ("name", "rounds", "stop", "checkpoint", "evaluation", "device", "threads", "data.shards", "run")
+MAY_CHANGE = ("name", "rounds", "stop", "checkpoint", "evaluation", "device", "threads", "place", "data.shards", "run")
 ANEW = "--overwrite begins again at round 1, and replaces all that the run left there"
 
 
@@ -54,6 +57,7 @@ def find(
     if not resume or not folder.holds_run:
         return None
     table, sealed = folder.sealed_job()
+    table.setdefault("local", {}).setdefault("engine", BEFORE)
     old, new = folder.job_of(table), plan.job
     rescheduled = _same(old, table.get("run", {}), plan, reschedule)
     stays = plan.strategy.stays(plan.model)
@@ -80,6 +84,39 @@ def find(
     if not (sealed and checkpoint.sealed and lined and remembered):
         notes.append(f"{folder.path}: {NONE}")
     return Origin(checkpoint, lines, table.get("run", {}).get("device"), notes)
+
+
+BEFORE = {"name": "sequential"}  # the engine of runs whose jobs name none: earlier fedmpis had no other
+ROOM = 4096  # bytes in which home tells an engine
+
+
+def as_begun(job: Job, comm: Comm, folder: RunFolder | None, resume: bool) -> Job:
+    """Return the job with the engine of the run that goes on in the folder, where it leaves the choice open.
+
+    Collective: home alone need see the folder.  What an engine comes to differs in the last bits, so a run keeps its
+    own, whatever would be chosen for a new one.
+    """
+    if folder is None or not resume:
+        return job
+    told = torch.zeros(ROOM, dtype=torch.uint8)
+    if comm.is_home:
+        text = json.dumps(_engine(folder)).encode()[:ROOM]
+        told[: len(text)] = torch.tensor([*text], dtype=torch.uint8)
+    comm.broadcast(told, comm.home[0])
+    engine = json.loads(bytes(told.tolist()).rstrip(b"\0"))
+    if engine is None or job.local.engine.name != "auto":
+        return job
+    return job.model_copy(update={"local": job.local.model_copy(update={"engine": Component(**engine)})})
+
+
+def _engine(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the engine of the run in a folder; None where none goes on there, or its job cannot be read."""
+    try:
+        table = folder.sealed_job()[0] if folder.holds_run else {}
+    except Refused:
+        return None  # `find` says why
+    engine: dict[str, Any] = table.get("local", {}).get("engine", BEFORE)
+    return engine if "run" in table else None
 
 
 def _checkpoint(folder: RunFolder, every: int, newest: bool) -> tuple[Checkpoint, list[str]] | None:

@@ -30,7 +30,7 @@ from fedmpi.rounds.keep import keep, unfinished
 from fedmpi.rounds.listeners import Listener, OnRound, listeners
 from fedmpi.rounds.loops import LOOPS
 from fedmpi.rounds.parts import Parts
-from fedmpi.rounds.resume import Origin, find, go_on
+from fedmpi.rounds.resume import Origin, as_begun, find, go_on
 from fedmpi.rounds.scribe import written
 from fedmpi.rounds.states import bring, meet
 from fedmpi.tell import note
@@ -88,13 +88,22 @@ def train(
     plan: Plan | None = None
     origin: Origin | None = None
     hearing: tuple[Listener, ...] = ()
+    asked: Job | None = None
+    error: Refused | None = None
+    try:
+        asked = _job(job, model, shards)
+    except Refused as refused:
+        error = refused
+    comm.settle(error)
+    assert asked is not None
+    asked = as_begun(asked, comm, folder, resume)
     # Home first, so that a wrong job is refused once, before any other rank has done work.
     for turn in (True, False):
-        error: Refused | None = None
+        error = None
         if comm.is_home is turn:
             try:
                 hearing = listeners(on_round) if turn else ()
-                plan = assemble(_job(job, model, shards), _shards(shards), model, task, try_out=turn, loops=LOOPS)
+                plan = assemble(asked, _shards(shards), model, task, try_out=turn, loops=LOOPS)
                 if turn:
                     if plan.shards.note:
                         _note_once(plan.shards.note)

@@ -135,7 +135,7 @@ def two(tmp_path: Path) -> dict[str, Any]:
         "data": {"shards": str(tmp_path / "two")},
         "model": "mine",
         "strategy": {"name": "fedper", "head": ["own"]},
-        "local": {"lr": 0.1, "batch": 0, "epochs": 2},
+        "local": {"lr": 0.1, "batch": 0, "epochs": 2, "engine": "sequential"},  # a step is seen as often as it is taken
         "evaluation": {"every": 0, "clients": False},
     }
 
@@ -163,7 +163,7 @@ def test_a_round_does_to_each_tensor_what_its_fate_says(two: dict[str, Any], ran
     def model(shape: Any, outputs: int) -> nn.Module:
         return Every(training(quietly(stir)), *shape, outputs)
 
-    still = two | {"local": {"lr": 1e-30, "batch": 0, "epochs": 1}}
+    still = two | {"local": {"lr": 1e-30, "batch": 0, "epochs": 1, "engine": "sequential"}}
     first: Tensor = fedmpi.train(still, model=model).model.weight.detach().clone()
     seen.clear()
     after: Any = on(ranks, two, model=model)[0].model
@@ -218,7 +218,7 @@ def test_a_private_tensor_is_each_client_s_own_from_round_to_round(
     def model(shape: Any, outputs: int) -> nn.Module:
         return Every(training(quietly(say)), *shape, outputs)
 
-    table = two | {"rounds": 3, "local": {"lr": 0.1, "batch": 0, "epochs": 1}}
+    table = two | {"rounds": 3, "local": {"lr": 0.1, "batch": 0, "epochs": 1, "engine": "sequential"}}
     on(ranks, table, model=model, out=tmp_path / "run")
     for size in (4, 12):
         rounds = [one for one in said if one[0] == size][-3:]  # the try-out's come before

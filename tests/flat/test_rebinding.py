@@ -76,7 +76,7 @@ TWINS = {
 def test_what_code_lays_elsewhere_counts_as_it_would_in_place(job: dict[str, Any], twin: str, local: Any) -> None:
     """Oracle: the same change made in place, on one rank; and every number of ranks gives its bits."""
     of, change = TWINS[twin]
-    job |= FIXED | {"model": "mine", "rounds": 2, "local": job["local"] | local}
+    job |= FIXED | {"model": "mine", "rounds": 2, "local": job["local"] | {"engine": "sequential"} | local}
     wanted = fedmpi.train(job, model=make(IN_PLACE[of]))
     assert same(whole(fedmpi.train(job, model=make(change))), whole(wanted))
     assert same(whole(on(3, job, model=make(change))[2]), whole(wanted))

@@ -94,6 +94,7 @@ def test_an_engine_of_one_s_own_that_hands_on_rows_of_two_gives_the_same_bits(
     from tests.strategies import cases
 
     job |= staged(*stages) | {"strategy": strategy, "model": "mine"}
+    job["local"] = {**job["local"], "engine": "sequential"}
     plain = on(ranks, job, model=cases.model)[0]
     job["local"] = {**job["local"], "engine": ENGINE}
     own = on(ranks, job, model=cases.model)[0]

@@ -283,7 +283,8 @@ def test_a_resumed_run_is_one_that_never_stopped(shards: Path, tmp_path: Path, n
 
 @pytest.mark.parametrize("strategy", [{"name": "ditto", "lam": 0.0}, {"name": "local"}], ids=str)
 def test_ditto_without_a_pull_is_local_training(shards: Path, tmp_path: Path, strategy: dict[str, Any]) -> None:
-    run = fedmpi.train(oracle.job(shards, strategy, model={"name": "logistic"}, threads=1))
+    local = {"engine": "sequential"}  # a baseline trains one client at a time
+    run = fedmpi.train(oracle.job(shards, strategy, model={"name": "logistic"}, threads=1, local=local))
     baseline(run.job, None, "local", tmp_path)
     alone = read_journal(tmp_path / "baselines" / "local" / "journal.jsonl")[-1]
     assert run.lines[-1]["evaluation"]["personal"] == alone["evaluation"]["clients"]
