@@ -7,39 +7,50 @@ and Hierarchical Training", equation 4.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmpi.flow import Clients
+
 Floats = NDArray[np.float64]
 
 ROUNDS = 8  # of which the times count
+SOON = (2, 3, 5)  # rounds after which a first fit is made; later ones come every ROUNDS
 STEPS = 4  # of the fit
 EVEN = 0.1  # a rank within this of the others' pace is as fast as they are: times are noisy
 
 
 class Paces:
-    """The times of so many `seats`; home observes each round, and tells everybody what `fit` returns."""
+    """The times of so many `seats`; home notes each round, and tells everybody what `fit` returns when one is due."""
 
     def __init__(self, seats: int) -> None:
-        self.seats = seats
-        self.rounds: deque[tuple[Floats, Floats, Floats]] = deque(maxlen=ROUNDS)
-        self.warm = False
+        self.seats, self.count = seats, 0
+        self.rounds: deque[tuple[Clients, Floats]] = deque(maxlen=ROUNDS)
 
-    def observe(self, clients: Floats, work: Floats, seconds: Floats) -> None:
-        """Take note of each seat's clients, their work and its seconds `(seats,)`; a first round is of no use.
+    def note(self, clients: Clients, seconds: Floats) -> bool:
+        """Take note of a round's cohort and each seat's seconds `(seats,)`; return whether a fit is due.
 
-        What is done once is in its times: imports, recordings, pages met for the first time.
+        A first round is of no use: what is done once is in its times, imports, recordings, pages met the first time.
+        Between two fits clients are dealt alike.
         """
-        if self.warm:
-            self.rounds.append((clients, work, seconds))
-        self.warm = True
+        self.count += 1
+        if self.count == 1:
+            return False
+        self.rounds.append((clients, seconds))
+        return self.count in SOON or self.count % ROUNDS == 0
 
-    def fit(self) -> Floats:
-        """Return `a`, `b` and the slowness of each seat `(2 + seats,)`; zeros while nothing is known."""
+    def fit(self, loads: Callable[[Clients], tuple[Floats, Floats]]) -> Floats:
+        """Return `a`, `b` and the slowness of each seat `(2 + seats,)`; zeros while nothing is known.
+
+        `loads` are each seat's number of clients of a cohort and their work, as they were dealt.
+        """
         if not self.rounds:
             return np.zeros(2 + self.seats)
-        clients, work, seconds = (np.stack(part) for part in zip(*self.rounds, strict=True))
+        each = [(*loads(clients), seconds) for clients, seconds in self.rounds]
+        clients, work, seconds = (np.stack(part) for part in zip(*each, strict=True))
+        self.rounds.clear()  # from now on they are dealt in another way
         served = (clients > 0) & np.isfinite(seconds) & (seconds > 0)
         if not served.any():
             return np.zeros(2 + self.seats)

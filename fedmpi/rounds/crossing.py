@@ -242,9 +242,9 @@ class Crossing:
             state.crossing += 1
             return
         self.scribe.crossed(self.line)
-        if parts.paces is not None:
-            parts.paces.observe(*parts.seating.loads(self.drawn.clients), tally.ranks[parts.seating.first :, 0].copy())
-            state.paces[:] = parts.paces.fit()
+        paces, seating = parts.paces, parts.seating
+        if paces is not None and paces.note(self.drawn.clients, tally.ranks[seating.first :, 0].copy()):
+            state.paces[:] = paces.fit(seating.loads)
         state.crossing = 0
         state.round += 1
         if state.round > parts.plan.job.rounds:

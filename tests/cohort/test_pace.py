@@ -17,12 +17,14 @@ lawful = settings(derandomize=True, database=None, deadline=None, max_examples=6
 def told(slowness: list[float], a: float, b: float, rounds: int, noise: float = 0.0, seed: int = 0) -> np.ndarray:
     random, seats = np.random.default_rng(seed), len(slowness)
     paces = Paces(seats)
-    for _ in range(rounds):
+    loads = []
+    for number in range(rounds):
         clients = random.integers(1, 20, seats).astype(float)
         work = clients * random.uniform(10, 200, seats)
+        loads.append((clients, work))
         seconds = (a * clients + b * work) * slowness * random.uniform(1 - noise, 1 + noise, seats)
-        paces.observe(clients, work, seconds)
-    return paces.fit()
+        paces.note(np.array([number]), seconds)
+    return paces.fit(lambda cohort: loads[int(cohort[0])])
 
 
 @lawful
@@ -48,11 +50,15 @@ def test_ranks_alike_are_even_though_their_times_are_noisy() -> None:
 
 def test_the_first_round_tells_nothing_and_neither_do_ranks_without_clients() -> None:
     paces = Paces(2)
-    assert not paces.fit().any()
-    paces.observe(np.array([1.0, 1.0]), np.array([10.0, 10.0]), np.array([99.0, 1.0]))
-    assert not paces.fit().any()
-    paces.observe(np.array([2.0, 0.0]), np.array([20.0, 0.0]), np.array([4.0, 1e-6]))
-    a, b, *slowness = paces.fit()
+
+    def loads(clients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([2.0, 0.0]), np.array([20.0, 0.0])
+
+    assert not paces.fit(loads).any()
+    assert not paces.note(np.arange(2), np.array([99.0, 1.0]))
+    assert not paces.fit(loads).any()
+    assert paces.note(np.arange(2), np.array([4.0, 1e-6]))
+    a, b, *slowness = paces.fit(loads)
     assert 2 * a + 20 * b == pytest.approx(4.0)
     assert slowness == [1.0, 1.0]
 

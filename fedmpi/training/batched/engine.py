@@ -65,6 +65,7 @@ class Batched(Traced):
         wanted = min(wanted, cohort, room)
         self.count = -(-cohort // -(-cohort // wanted))  # groups of nearly one size
         self.many: Many | None = None
+        self.last: tuple[Clients | None, list[list[int]]] = None, []  # the last cohort and its groups
         self.alone, self.failed = 0, False
 
     def counted(self) -> dict[str, int]:
@@ -74,10 +75,11 @@ class Batched(Traced):
 
     def groups(self, clients: Clients) -> list[list[int]]:
         """Return places among `clients` in groups that train together, which a deal keeps whole."""
-        sizes = self.single.examples.sizes(clients)
         if self.reason is not None or self.count == 1:
             return [[place] for place in range(len(clients))]
-        return self._cut(np.arange(len(clients)), sizes)
+        if clients is not self.last[0]:  # asked for by the deal, and again by the training
+            self.last = clients, self._cut(np.arange(len(clients)), self.single.examples.sizes(clients))
+        return self.last[1]
 
     def _cut(self, places: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[list[int]]:
         """Cut places into groups of like numbers of steps; `sizes` are their clients' examples."""
@@ -95,6 +97,8 @@ class Batched(Traced):
         return groups
 
     def train(self, places: Places, passage: Passage) -> Iterator[Learned]:
+        if not len(places):
+            return
         strategy = self.single.strategy
         left = set(places.tolist())
         if self.reason is None and self.count > 1 and self.state.crossing + 1 == strategy.passes:
