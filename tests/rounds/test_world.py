@@ -151,7 +151,7 @@ def test_a_rank_that_is_asked_to_stop_stops_all_and_the_run_goes_on(
     else:
         kind = torch.nn.Linear
         told = (lambda line: os.kill(os.getpid(), signal.SIGUSR1)) if world.rank == rank else None
-    job |= {"model": "mine", "threads": 1}
+    job |= {"model": "mine", "threads": 1, "local": job["local"] | {"engine": "sequential"}}  # each step is a pass
     with pytest.raises(fedmpi.Refused) as stopped:
         fedmpi.train(job, world, model=lambda shape, outputs: kind(*shape, outputs), out=out, on_round=told)
     assert stopped.value.code == 75
