@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from fedmpi.records.checkpoint import Checkpoints
 from fedmpi.records.journal import Journal
 from fedmpi.records.profile import Profile
 
+REST = 9  # times as long as a write took is none begun of itself: writing costs a run a tenth of a core at most
 SPARE = 1  # snapshots' memory kept for later ones: while one is written, another is filled
 
 
@@ -32,6 +33,7 @@ class Snapshot:
 class Writer:
     """Writes the newest snapshot handed over, one at a time: one that was not begun gives way to a newer one.
 
+    After each it rests, unless somebody waits: where rounds are short, or the disk is slow, not every one is kept.
     `durable` is the newest round on disk.  What goes wrong is raised by the next call.  The lines of the journal reach
     the disk before a checkpoint that counts on them.
     """
@@ -46,6 +48,8 @@ class Writer:
         self.error: Exception | None = None
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
+        self.rested = 0.0  # when the next write may begin
+        self.urgent = 0  # waits under way
 
     def hand(self, round: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Hand over the state after `round` rounds; its tensors may change as soon as this returns."""
@@ -79,14 +83,18 @@ class Writer:
 
     def begun(self) -> None:
         """Wait until no checkpoint waits for its turn: at most one is under way then."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.error is not None or not any(given.kept for given in self.waiting))
-            self._raise()
+        self._wait(lambda: not any(given.kept for given in self.waiting))
 
     def wait(self) -> None:
         """Wait until all that was handed over is on disk."""
+        self._wait(lambda: not (self.waiting or self.writing))
+
+    def _wait(self, done: Callable[[], bool]) -> None:
         with self.changed:
-            self.changed.wait_for(lambda: self.error is not None or not (self.waiting or self.writing))
+            self.urgent += 1
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.error is not None or done())
+            self.urgent -= 1
             self._raise()
 
     def _add(self, snapshot: Snapshot) -> None:
@@ -129,7 +137,8 @@ class Writer:
         """Write one snapshot after another; the thread's own."""
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self.waiting)
+                while not self.waiting or (not self.urgent and time.monotonic() < self.rested):
+                    self.changed.wait(max(0.0, self.rested - time.monotonic()) if self.waiting else None)
                 self.writing = snapshot = min(self.waiting, key=lambda given: given.round)
                 self.waiting.remove(snapshot)
             error: Exception | None = None
@@ -155,4 +164,5 @@ class Writer:
                 if error is None and kept:  # the best alone is nothing to go on from
                     self.durable = max(self.durable, snapshot.round)
                 self.error, self.writing = error or self.error, None
+                self.rested = time.monotonic() + REST * (time.perf_counter() - began)
                 self.changed.notify_all()

@@ -14,11 +14,18 @@ import fedmpi
 from fedmpi.evaluation.tasks import Classification
 from fedmpi.flow import Refused
 from fedmpi.job import JobError
+from fedmpi.records import writer
 from fedmpi.records.checkpoint import read_tensors
 from fedmpi.records.folder import RunFolder
 from fedmpi.records.journal import read_journal
 from fedmpi.report.runs import read_run
 from tests.rounds.test_run import FIXED, on, weights, without_times
+
+
+@pytest.fixture(autouse=True)
+def _every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of every round, however short they are."""
+    monkeypatch.setattr(writer, "REST", 0)
 
 
 class Killed(BaseException):
