@@ -1,6 +1,7 @@
 """Many clients: 100,000 of 10 examples each, 100 a round; start-up time and anonymous memory per rank.
 
-    python benchmarks/clients.py [--clients 1000 10000 100000] [--rounds 10] [--against CHECKOUT [--pairs 3]]
+    python benchmarks/clients.py [--clients 1000 10000 100000] [--cohort 100] [--rounds 10]
+                                 [--against CHECKOUT [--pairs 3]]
 
 The same job over sets of growing size, each in a launch of its own: from the start of mpirun to the first round's end,
 seconds a round, and each rank's anonymous memory, which should not grow with the number of clients.  With `--against`
@@ -35,12 +36,12 @@ def shards(clients: int) -> Path:
     return folder
 
 
-def job(folder: Path, rounds: int) -> dict[str, Any]:
+def job(folder: Path, rounds: int, cohort: int) -> dict[str, Any]:
     return {
         "rounds": rounds,
         "threads": 1,
         "data": {"shards": str(folder.resolve())},
-        "cohort": {"size": 100},
+        "cohort": {"size": cohort},
         "model": {"name": "logistic"},
         "local": {"lr": 0.1, "batch": 10, "epochs": 1},
         "evaluation": {"every": 0, "clients": False},
@@ -50,12 +51,13 @@ def job(folder: Path, rounds: int) -> dict[str, Any]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--clients", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    arguments.add_argument("--cohort", type=int, default=100)
     arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--against", type=Path)
     arguments.add_argument("--pairs", type=int, default=3)
     given = arguments.parse_args()
     print(machine())
-    jobs = {f"{clients} clients": job(shards(clients), given.rounds) for clients in given.clients}
+    jobs = {f"{clients} clients": job(shards(clients), given.rounds, given.cohort) for clients in given.clients}
     if given.against:
         compare(jobs, given.against, ranks=3, pairs=given.pairs, keep=False)
         return
